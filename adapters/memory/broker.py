@@ -1,0 +1,203 @@
+"""Broker in one process: numbering, log and delivery as plain function calls.
+
+`submit` is one synchronous step (key check, number, append, deliver), and so is reading a
+timeline and registering a member: no race is possible where nothing waits.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import NamedTuple
+
+from application.ports.broadcasting import Broker, BrokerListener, Published, Receipt
+from domain.errors import KeyConflict
+from domain.identifiers import RoomId
+from domain.message import Draft, Message
+from domain.options import Retention
+from domain.position import Position
+from domain.timeline import Page, PageRequest, Replay, Timeline
+
+KEY_TTL = 300.0  # seconds a publish key is remembered
+IDLE_TTL = 24 * 3600.0  # seconds a room nobody uses keeps its epoch and count
+MAX_IDLE = 100_000  # such rooms kept at most
+SWEEP_INTERVAL = 5.0
+TERM = "0"  # one process numbers for all of its life: there is no other reign
+
+
+class _Used(NamedTuple):
+    """What became of a publish key."""
+
+    digest: bytes
+    published: Published
+    forgotten_at: float
+
+
+class _Log:
+    __slots__ = ("idle_since", "keys", "subscribed", "timeline")
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        # In the order of use; with one lifetime for all, also the order of forgetting.
+        self.keys: OrderedDict[tuple[str, str], _Used] = OrderedDict()
+        self.subscribed = False
+        self.idle_since = 0.0
+
+
+class MemoryBroker(Broker):
+    """See the port. Time to live is counted on `clock` (monotonic), `ts` taken from `wall`."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        max_idle: int = MAX_IDLE,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._max_idle = max_idle
+        self._rooms: dict[RoomId, _Log] = {}
+        # Rooms without a subscription, the longest unused first.
+        self._idle: OrderedDict[RoomId, _Log] = OrderedDict()
+        self._listener: BrokerListener | None = None
+        self._id_prefix = secrets.token_urlsafe(9)
+        self._ids = itertools.count(1)
+
+    def attach(self, listener: BrokerListener) -> None:
+        self._listener = listener
+
+    def submit(self, draft: Draft, keep: Retention, receipt: Receipt) -> None:
+        log = self._log(draft.room)
+        timeline = log.timeline
+        if draft.ephemeral:
+            self._deliver(log, self._ephemeral(draft, timeline))
+            receipt(Published(None, ""))
+            return
+        now = self._clock()
+        if draft.key is not None:
+            used = self._used(log, draft, now)
+            if used is not None:
+                receipt(used)
+                return
+        timeline.expire(now)
+        message = timeline.number(draft, self._fresh_id(), self._wall())
+        timeline.append(message, keep, now)
+        published = Published(timeline.position, message.id)
+        if draft.key is not None:
+            record = _Used(_digest(draft.data), published, now + KEY_TTL)
+            log.keys[(draft.principal, draft.key)] = record
+        self._deliver(log, message)
+        receipt(published)
+
+    async def subscribe(self, room: RoomId, keep: Retention) -> None:
+        log = self._log(room)
+        log.subscribed = True
+        self._idle.pop(room, None)
+
+    def unsubscribe(self, room: RoomId) -> None:
+        log = self._rooms.get(room)
+        if log is not None and log.subscribed:
+            log.subscribed = False
+            self._touch(room, log)
+
+    def timeline(self, room: RoomId) -> Timeline | None:
+        log = self._rooms.get(room)
+        if log is None or not log.subscribed:
+            return None
+        log.timeline.expire(self._clock())
+        return log.timeline
+
+    async def recover(self, room: RoomId, after: Position, keep: Retention) -> Replay:
+        return self._current(room).recover(after)
+
+    async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
+        return self._current(room).page(request)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Forget what is past its time: messages, keys, and rooms long unused."""
+        now = self._clock()
+        for log in self._rooms.values():
+            log.timeline.expire(now)
+            _forget(log.keys, now)
+        while self._idle:
+            room, log = next(iter(self._idle.items()))
+            if log.idle_since + IDLE_TTL > now:
+                return
+            self._drop(room)
+
+    def forget(self, room: RoomId) -> None:
+        """Lose a room's log, as a store does that comes back empty."""
+        log = self._log(room)
+        log.timeline = _new_timeline()
+        log.keys.clear()
+        if log.subscribed and self._listener is not None:
+            self._listener.interrupted(room)
+
+    def _log(self, room: RoomId) -> _Log:
+        log = self._rooms.get(room)
+        if log is None:
+            log = self._rooms[room] = _Log(_new_timeline())
+        if not log.subscribed:
+            self._touch(room, log)
+        return log
+
+    def _touch(self, room: RoomId, log: _Log) -> None:
+        log.idle_since = self._clock()
+        self._idle[room] = log
+        self._idle.move_to_end(room)
+        if len(self._idle) > self._max_idle:
+            self._drop(next(iter(self._idle)))
+
+    def _drop(self, room: RoomId) -> None:
+        del self._idle[room]
+        del self._rooms[room]
+
+    def _current(self, room: RoomId) -> Timeline:
+        timeline = self._log(room).timeline
+        timeline.expire(self._clock())
+        return timeline
+
+    def _deliver(self, log: _Log, message: Message) -> None:
+        if log.subscribed and self._listener is not None:
+            self._listener.deliver(message)
+
+    def _ephemeral(self, draft: Draft, timeline: Timeline) -> Message:
+        log = timeline.log
+        ts = self._wall()
+        return Message(draft.room, 0, "", draft.sender, draft.data, ts, log, False, draft.skip)
+
+    def _fresh_id(self) -> str:
+        return f"{self._id_prefix}{next(self._ids):x}"
+
+    def _used(self, log: _Log, draft: Draft, now: float) -> Published | KeyConflict | None:
+        _forget(log.keys, now)
+        used = log.keys.get((draft.principal, draft.key or ""))
+        if used is None:
+            return None
+        if used.digest != _digest(draft.data):
+            return KeyConflict(f"key {draft.key} was used for other data")
+        return used.published._replace(duplicate=True)
+
+
+def _new_timeline() -> Timeline:
+    return Timeline(secrets.token_urlsafe(16), TERM)
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
+
+
+def _forget(keys: OrderedDict[tuple[str, str], _Used], now: float) -> None:
+    while keys:
+        key, used = next(iter(keys.items()))
+        if used.forgotten_at > now:
+            return
+        del keys[key]

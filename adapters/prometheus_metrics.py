@@ -1,0 +1,100 @@
+"""Metrics in the Prometheus text format."""
+
+import re
+from collections.abc import Callable, Iterable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from application.ports.metrics import Metrics
+
+_PREFIX = "hubbub_"
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+# What the one label of a counter is called; a counter that is not listed calls it `kind`.
+LABELS = {
+    "disconnects": "code",
+    "errors": "code",
+    "recoveries": "outcome",
+    "resyncs": "cause",
+}
+_OTHER_LABEL = "kind"
+
+
+class PrometheusMetrics(Metrics):
+    """Counts in a dict; the library only sees it when somebody scrapes.
+
+    Each instance has a registry of its own, so that two nodes in one process do not meet.
+    `hubbub_<name>_total` is a counter, `hubbub_<name>` a gauge.
+    """
+
+    __slots__ = ("_counts", "_gauges", "_registry")
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], float] = {}
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Snapshot(self._counts, self._gauges))
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def count(self, name: str, amount: float = 1, label: str = "") -> None:
+        """See the port. Raises ValueError the first time for a name Prometheus would refuse."""
+        key = (name, label)
+        try:
+            self._counts[key] += amount
+        except KeyError:
+            _check(name)
+            self._counts[key] = amount
+
+    def gauge(self, name: str, read: Callable[[], float]) -> None:
+        """See the port. A later reader of the same name takes the place of the earlier one."""
+        _check(name)
+        self._gauges[name] = read
+
+    def render(self) -> tuple[bytes, str]:
+        """See the port."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _Snapshot(Collector):
+    """Builds metric families out of the counts and gauges as they are now."""
+
+    def __init__(
+        self, counts: dict[tuple[str, str], float], gauges: dict[str, Callable[[], float]]
+    ) -> None:
+        self._counts = counts
+        self._gauges = gauges
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, CounterMetricFamily] = {}
+        for (name, label), value in sorted(self._counts.items()):
+            family = families.get(name)
+            if family is None:
+                labels = [LABELS.get(name, _OTHER_LABEL)] if self._labelled(name) else []
+                family = CounterMetricFamily(_PREFIX + name, _help(name), labels=labels)
+                families[name] = family
+            family.add_metric([label] if self._labelled(name) else [], value)
+        yield from families.values()
+        for name, read in sorted(self._gauges.items()):
+            yield GaugeMetricFamily(_PREFIX + name, _help(name), value=float(read()))
+
+    def _labelled(self, name: str) -> bool:
+        return any(known == name and label for known, label in self._counts)
+
+
+def _help(name: str) -> str:
+    return name.replace("_", " ").capitalize() + "."
+
+
+def _check(name: str) -> None:
+    if not _NAME.match(name):
+        raise ValueError(f"{name!r} is not the name of a metric")

@@ -1,0 +1,333 @@
+"""Fan-out on this node: which sessions are in which rooms, and frames from brokers to them.
+
+The hot path is `deliver` → `flush`. Its rules:
+- a frame is encoded once per dialect, and the same bytes go to every member who speaks it;
+- nothing is awaited, created or looked up per recipient;
+- frames of one loop turn are joined once per group, and each member gets them in one push;
+- before a member enters or leaves a group, the group is flushed: a member sees exactly the
+  messages delivered between its entry and its exit.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from application.live_room import Group, LiveRoom
+from application.ports.broadcasting import Broker, BrokerListener
+from application.ports.metrics import Metrics
+from application.ports.presence import Presence, PresenceListener
+from application.session import Membership, Session
+from domain.catchup import CatchUp, clip
+from domain.errors import HubbubError
+from domain.identifiers import RoomId, SessionId
+from domain.member import PresenceChange
+from domain.message import Message
+from domain.options import RoomOptions
+from domain.position import Position
+from domain.room import Room
+from domain.timeline import Outcome, Replay, Timeline
+
+logger = logging.getLogger("hubbub.hub")
+
+SUMMARY_INTERVAL = 1.0  # seconds between two counts of a crowded room, at least
+
+
+class Hub(BrokerListener, PresenceListener):
+    """All rooms with members on this node. Single-threaded, on one event loop."""
+
+    def __init__(self, broker: Broker, presence: Presence, metrics: Metrics) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._metrics = metrics
+        self._rooms: dict[RoomId, LiveRoom] = {}
+        self._dirty: list[Group] = []
+        self.sessions: dict[SessionId, Session] = {}
+        metrics.gauge("sessions", lambda: len(self.sessions))
+        metrics.gauge("rooms", lambda: len(self._rooms))
+
+    # Rooms
+
+    def find(self, room: RoomId) -> LiveRoom | None:
+        return self._rooms.get(room)
+
+    async def hold(self, room: RoomId, options: RoomOptions) -> LiveRoom:
+        """Make a room live and keep it so until `release`. Raises Unavailable."""
+        live = self._rooms.get(room)
+        if live is None:
+            live = self._rooms[room] = LiveRoom(Room(room, options))
+            live.holds += 1
+            await self._open(live)
+            return live
+        live.holds += 1
+        if live.opening is not None:
+            try:
+                await asyncio.shield(live.opening)
+            except BaseException:
+                self.release(live)
+                raise
+        return live
+
+    async def _open(self, live: LiveRoom) -> None:
+        opening = live.opening = asyncio.get_running_loop().create_future()
+        try:
+            await self._broker.subscribe(live.room.id, live.room.options.keep)
+        except BaseException as failure:
+            # Whoever waits for the same room must not wait for ever, also if we were cancelled.
+            if isinstance(failure, HubbubError):
+                opening.set_exception(failure)
+                opening.exception()
+            else:
+                opening.cancel()
+            self.release(live)
+            raise
+        timeline = self._timeline(live.room.id)
+        live.last = (timeline.log, timeline.top)
+        live.opening = None
+        opening.set_result(None)
+
+    def release(self, live: LiveRoom) -> None:
+        """Give up a hold; the last one out turns off the light."""
+        live.holds -= 1
+        self._drop_if_empty(live)
+
+    def _drop_if_empty(self, live: LiveRoom) -> None:
+        unused = not live.holds and not live.memberships
+        if unused and self._rooms.get(live.room.id) is live:
+            del self._rooms[live.room.id]
+            self._broker.unsubscribe(live.room.id)
+
+    def _timeline(self, room: RoomId) -> Timeline:
+        timeline = self._broker.timeline(room)
+        if timeline is None:
+            raise RuntimeError(f"{room} is live without a subscription")
+        return timeline
+
+    # Members
+
+    def enter(
+        self,
+        session: Session,
+        live: LiveRoom,
+        position: Position | None,
+        history: int,
+        *,
+        announced: bool,
+    ) -> tuple[Membership, Replay]:
+        """Register a session and read what it has to catch up on, in one step without waiting.
+
+        The caller sends the replay and then calls `pump`, also without waiting in between.
+        """
+        timeline = self._timeline(live.room.id)
+        replay = replay_for(timeline, position, history)
+        membership = Membership(session, live.room, replay.position, announced=announced)
+        live.memberships[session.id] = membership
+        session.memberships[live.room.id] = membership
+        if replay.more:
+            membership.entry = timeline.position
+            membership.catchup = CatchUp(replay.position)
+        else:
+            self._go_live(membership)
+        return membership, replay
+
+    def leave(self, membership: Membership) -> None:
+        """Take a session out of a room. What was delivered before is still sent to it."""
+        live = self._rooms[membership.room.id]
+        self._go_quiet(membership)
+        membership.catchup = None
+        live.memberships.pop(membership.session.id, None)
+        membership.session.memberships.pop(live.room.id, None)
+        self._drop_if_empty(live)
+
+    def reread(self, membership: Membership, position: Position | None, history: int) -> Replay:
+        """What lies before the entry of a session that is already in. `pump` sends the rest."""
+        timeline = self._timeline(membership.room.id)
+        replay = replay_for(timeline, position, history, until=membership.entry.seq)
+        if replay.more and membership.catchup is None:
+            membership.catchup = CatchUp(replay.position, until=membership.entry.seq)
+        return replay
+
+    def pump(self, membership: Membership) -> None:
+        """Send pages to a member in catch-up while there is room; take it live at the end."""
+        session = membership.session
+        while membership.catchup is not None and not session.closed:
+            timeline = self._timeline(membership.room.id)
+            if membership.catchup.done(timeline):
+                membership.catchup = None
+                if not membership.live:
+                    self._go_live(membership)
+                return
+            if not session.transport.ready:
+                return  # `drained` calls again
+            replay = membership.catchup.step(timeline)
+            if replay.recovery.outcome is Outcome.OK:
+                self._send_page(session, replay.messages)
+            else:
+                self._metrics.count("resyncs", label="catchup")
+                session.send(session.dialect.resync(membership.room.id, replay))
+
+    def drained(self, session: Session) -> None:
+        """Room again in the session's outbox."""
+        for membership in list(session.memberships.values()):
+            if membership.catchup is not None:
+                self.pump(membership)
+
+    def _send_page(self, session: Session, messages: list[Message]) -> None:
+        frames = [session.dialect.message(m) for m in messages if m.skip != session.id]
+        session.send(b"".join(frame for frame in frames if frame is not None) or None)
+
+    def _go_live(self, membership: Membership) -> None:
+        session, groups = membership.session, self._rooms[membership.room.id].groups
+        group = groups.get(session.dialect)
+        if group is None:
+            group = groups[session.dialect] = Group(session.dialect)
+        self._flush_group(group)
+        group.transports[session.transport] = membership
+        membership.live = True
+
+    def _go_quiet(self, membership: Membership) -> None:
+        if not membership.live:
+            return
+        groups = self._rooms[membership.room.id].groups
+        group = groups[membership.session.dialect]
+        self._flush_group(group)
+        del group.transports[membership.session.transport]
+        if not group.transports:
+            del groups[membership.session.dialect]
+        membership.live = False
+
+    # Fan-out
+
+    def deliver(self, message: Message) -> None:
+        live = self._rooms.get(message.room)
+        if live is None:
+            return
+        if message.seq:
+            live.last = (message.log, message.seq)
+        skipped = None if message.skip is None else live.memberships.get(message.skip)
+        for group in live.groups.values():
+            frame = group.dialect.message(message)
+            if frame is None:
+                continue
+            if skipped is not None and skipped.session.transport in group.transports:
+                self._send_to_others(group, frame, skipped)
+            elif group.queue(frame):
+                self._mark(group)
+
+    def _send_to_others(self, group: Group, frame: bytes, skipped: Membership) -> None:
+        self._flush_group(group)
+        for transport, membership in group.transports.items():
+            if membership is not skipped:
+                transport.push(frame)
+        self._metrics.count("deliveries", len(group.transports) - 1)
+
+    def _broadcast(self, live: LiveRoom, frames: Iterator[tuple[Group, bytes | None]]) -> None:
+        for group, frame in frames:
+            if frame is not None and group.queue(frame):
+                self._mark(group)
+
+    def _mark(self, group: Group) -> None:
+        self._dirty.append(group)
+        if len(self._dirty) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what was delivered in this loop turn."""
+        dirty, self._dirty = self._dirty, []
+        for group in dirty:
+            self._flush_group(group)
+
+    def _flush_group(self, group: Group) -> None:
+        sent = group.flush()
+        if sent:
+            self._metrics.count("deliveries", sent)
+
+    # A log that could not be continued
+
+    def interrupted(self, room: RoomId) -> None:
+        live = self._rooms.get(room)
+        if live is None:
+            return
+        timeline = self._timeline(live.room.id)
+        log, seq = live.last
+        replay = timeline.recover(Position.parse(log, seq))
+        self._metrics.count("resyncs", label="interrupted")
+        logger.warning("room %s resynced: %s", room, replay.recovery.outcome)
+        told = replay.recovery.outcome is not Outcome.OK
+        for group in list(live.groups.values()):
+            self._resync_group(live, group, replay, told=told)
+        live.last = (timeline.log, timeline.top)
+
+    def _resync_group(self, live: LiveRoom, group: Group, replay: Replay, *, told: bool) -> None:
+        memberships = list(group.transports.values())
+        if told:
+            frames = group.dialect.resync(live.room.id, replay)
+        else:
+            parts = [group.dialect.message(message) for message in replay.messages]
+            frames = b"".join(part for part in parts if part is not None)
+        if frames:
+            group.queue(frames)
+            self._flush_group(group)
+        for membership in memberships:
+            membership.entry = replay.position
+            if replay.more:
+                self._go_quiet(membership)
+                membership.catchup = CatchUp(replay.position)
+                self.pump(membership)
+
+    # Presence
+
+    def presence_changed(self, change: PresenceChange) -> None:
+        live = self._rooms.get(change.room)
+        if live is None:
+            return
+        if live.room.crowds(change.count):
+            live.summary_due = True
+            return
+        self._broadcast(
+            live,
+            ((group, group.dialect.presence_change(change)) for group in live.groups.values()),
+        )
+
+    async def run(self) -> None:
+        """Tell the counts of crowded rooms, at most once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(SUMMARY_INTERVAL)
+            for live in [room for room in self._rooms.values() if room.summary_due]:
+                await self.summarise(live)
+
+    async def summarise(self, live: LiveRoom) -> None:
+        """Tell one crowded room its count, or the whole list once it is calm again."""
+        try:
+            snapshot = await self._presence.snapshot(live.room.id)
+        except HubbubError as failure:
+            logger.warning("no presence of %s now: %s", live.room.id, failure.code)
+            return  # still due; the next round asks again
+        live.summary_due = False
+        if live.room.calms(snapshot.count):
+            live.room.calm()
+        else:
+            snapshot = replace(snapshot, members=None)
+        self._broadcast(
+            live,
+            (
+                (group, group.dialect.presence_summary(live.room.id, snapshot))
+                for group in live.groups.values()
+            ),
+        )
+
+
+def replay_for(
+    timeline: Timeline, position: Position | None, history: int, until: int | None = None
+) -> Replay:
+    """What a newcomer gets: what follows its position, else the newest `history` messages.
+
+    A position of a log that is gone (RESET) falls back to the history asked for.
+    """
+    if position is None:
+        return clip(timeline.latest(history), until)
+    replay = timeline.recover(position)
+    if replay.recovery.outcome is Outcome.RESET and history:
+        latest = timeline.latest(history)
+        replay = latest._replace(recovery=replay.recovery)
+    return clip(replay, until)

@@ -1,0 +1,34 @@
+"""The life of this process: what runs beside the connections."""
+
+import asyncio
+
+from application.hub import Hub
+from application.ports.broadcasting import Broker
+from application.ports.presence import Presence
+
+
+class Node:
+    """Owns every background task. A bug in one of them ends the node instead of going unseen."""
+
+    def __init__(self, broker: Broker, presence: Presence, hub: Hub) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._hub = hub
+        self.running = False
+        self.failed = False
+        broker.attach(hub)
+        presence.attach(hub)
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        self.running = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._broker.run(), name="broker")
+                tasks.create_task(self._presence.run(), name="presence")
+                tasks.create_task(self._hub.run(), name="hub")
+        except Exception:
+            self.failed = True
+            raise
+        finally:
+            self.running = False

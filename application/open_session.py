@@ -1,0 +1,62 @@
+"""Use case: somebody is let in."""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+
+from application.close_session import CloseSession
+from application.hub import Hub
+from application.ports.encoding import Dialect
+from application.ports.metrics import Metrics
+from application.ports.transport import Transport
+from application.session import Session, SessionLimits
+from domain.grants import Identity
+from domain.heartbeat import Heartbeat
+from domain.identifiers import SessionId
+
+
+class OpenSession:
+    """Makes the session of an authenticated connection and sets its timers."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        close: CloseSession,
+        metrics: Metrics,
+        limits: SessionLimits,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._hub = hub
+        self._close = close
+        self._metrics = metrics
+        self._limits = limits
+        self._wall = wall
+
+    def __call__(
+        self,
+        identity: Identity,
+        transport: Transport,
+        dialect: Dialect,
+        now: float,
+        heard: Callable[[], bool] | None = None,
+    ) -> Session:
+        """`now` is the loop's time. `heard` replaces the transport's idea of a sign of life."""
+        limits = self._limits
+        fraction = random.uniform(0.5, 1)
+        session = Session(
+            SessionId(secrets.token_urlsafe(12)),
+            identity,
+            transport,
+            dialect,
+            limits,
+            heartbeat=Heartbeat(limits.ping_interval, limits.ping_timeout, now, fraction),
+            heard=heard,
+            wall=self._wall,
+            on_close=self._close,
+            on_drained=self._hub.drained,
+        )
+        transport.attach(session)
+        self._hub.sessions[session.id] = session
+        self._metrics.count("sessions_opened")
+        return session

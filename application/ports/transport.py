@@ -1,0 +1,69 @@
+"""Port: the write side of one connection."""
+
+from abc import abstractmethod
+from typing import Protocol
+
+from application.disconnects import Disconnect
+
+
+class TransportListener(Protocol):
+    """What a transport tells its session. Calls never come from inside `push`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def overflowed(self) -> None:
+        """The backlog passed its limit. Told once; the transport takes no more frames."""
+
+    @abstractmethod
+    def drained(self) -> None:
+        """The transport is `ready` again after somebody saw that it was not."""
+
+
+class Transport(Protocol):
+    """Sends frames to one peer, in the order they were pushed, without ever blocking the caller.
+
+    The backlog is counted in bytes: everything pushed and not yet taken by the kernel, as far as
+    the server lets us see. A transport never raises for a peer that is gone; it swallows frames
+    until its session is closed. Reading is not its business.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def attach(self, listener: TransportListener) -> None:
+        """Name the session to be told. Called once, before the first push."""
+
+    @abstractmethod
+    def push(self, frames: bytes) -> None:
+        """Queue one or more complete server WebSocket frames. Never waits, never calls back."""
+
+    @property
+    @abstractmethod
+    def backlog(self) -> int:
+        """Bytes pushed and not yet written."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether there is room for a page of history. After a False, `drained` will be told."""
+
+    @abstractmethod
+    def ping(self) -> bool:
+        """Send a WebSocket ping. False when this server gives no way to: expect no answer."""
+
+    @abstractmethod
+    def heard(self) -> bool:
+        """Whether the peer sent anything at all since the last call."""
+
+    @abstractmethod
+    def close(self, disconnect: Disconnect, farewell: bytes | None, *, discard: bool) -> None:
+        """Write what is queued (nothing, with `discard`), `farewell`, then a close frame.
+
+        A peer that does not take them is cut off at a deadline of 5 s. Idempotent: the first
+        call counts.
+        """
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Carry out the writing, until `close` was carried out or the peer is gone."""

@@ -1,0 +1,48 @@
+"""Use case: a connected client hands in a newer token."""
+
+import time
+from collections.abc import Callable
+
+from application.leave_room import LeaveRoom
+from application.ports.authentication import Authenticator
+from application.session import Session
+from domain.errors import Forbidden, NotGranted
+from domain.grants import Action
+
+
+class RefreshToken:
+    """Extends a session and applies the grants of the new token at once."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        leave: LeaveRoom,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._authenticator = authenticator
+        self._leave = leave
+        self._wall = wall
+
+    async def __call__(self, session: Session, token: str) -> float | None:
+        """Returns the seconds until the new token expires, None for never.
+
+        Rooms that the new grants do not open any more are left and told as removed. Raises
+        TokenInvalid, TokenExpired, TokenRevoked, Unavailable, and Forbidden for another user's
+        token; the session stays as it was then.
+        """
+        identity = await self._authenticator.authenticate(token)
+        if identity.user != session.identity.user:
+            raise Forbidden("this token is another user's")
+        if session.closed:
+            return None
+        session.identity = identity
+        session.expect_expiry()
+        for membership in list(session.memberships.values()):
+            room = membership.room.id
+            if not identity.may(Action.JOIN, room):
+                self._leave(membership)
+                reason = f"the new token does not grant joining {room}"
+                session.send(session.dialect.removed(room, NotGranted.code, reason))
+        if identity.expires_at is None:
+            return None
+        return max(0.0, identity.expires_at - self._wall())

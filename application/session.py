@@ -1,0 +1,202 @@
+"""The server side of one connection."""
+
+import asyncio
+from collections.abc import Callable
+from math import isfinite
+from typing import NamedTuple
+
+from application.disconnects import NO_PONG, RATE_LIMITED, SLOW, TOKEN_EXPIRED, Disconnect
+from application.ports.encoding import Dialect
+from application.ports.transport import Transport, TransportListener
+from domain.catchup import CatchUp
+from domain.errors import RateLimited
+from domain.grants import Identity
+from domain.heartbeat import Heartbeat, Verdict
+from domain.identifiers import RoomId, SessionId, owner
+from domain.position import Position
+from domain.room import Room
+from domain.throttle import Throttle, TokenBucket
+
+EXPIRY_LEEWAY = 5.0  # seconds a session outlives its token, so that a refresh on the way arrives
+LATE = 1.0  # seconds after which a timer of ours counts as late
+
+
+class SessionLimits(NamedTuple):
+    """Per connection. Rates are per second, 0 is off; `rooms` does not count the personal one."""
+
+    rooms: int = 128
+    messages_per_second: float = 100
+    messages_burst: float = 200
+    commands_per_second: float = 50
+    commands_burst: float = 100
+    ping_interval: float = 25.0
+    ping_timeout: float = 10.0
+
+
+class Session(TransportListener):
+    """Who is at the other end, how to write to it, which rooms it is in, and when it ends.
+
+    Made by OpenSession. Everything here is synchronous: the timers of the loop call in, and the
+    end of a session (`end` or `lost`, whichever comes first) happens in one step.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_closed",
+        "_commands",
+        "_expiry",
+        "_heard",
+        "_heartbeat",
+        "_loop",
+        "_on_close",
+        "_on_drained",
+        "_publishes",
+        "_pulse",
+        "_wall",
+        "dialect",
+        "id",
+        "identity",
+        "limits",
+        "memberships",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        session: SessionId,
+        identity: Identity,
+        transport: Transport,
+        dialect: Dialect,
+        limits: SessionLimits,
+        *,
+        heartbeat: Heartbeat,
+        heard: Callable[[], bool] | None,
+        wall: Callable[[], float],
+        on_close: Callable[["Session", int], None],
+        on_drained: Callable[["Session"], None],
+    ) -> None:
+        self.id = session
+        self.identity = identity
+        self.transport = transport
+        self.dialect = dialect
+        self.limits = limits
+        self.memberships: dict[RoomId, Membership] = {}
+        self._publishes = Throttle(TokenBucket(limits.messages_per_second, limits.messages_burst))
+        self._commands = Throttle(TokenBucket(limits.commands_per_second, limits.commands_burst))
+        self._heartbeat = heartbeat
+        self._heard = heard or transport.heard
+        self._wall = wall
+        self._on_close = on_close
+        self._on_drained = on_drained
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._answers = True
+        self._pulse = self._next_beat()
+        self._expiry: asyncio.TimerHandle | None = None
+        self.expect_expiry()
+
+    @property
+    def principal(self) -> str:
+        """The scope of this session's publish keys."""
+        return f"user:{self.identity.user}"
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def counted_rooms(self) -> int:
+        """Rooms that count against the limit: all but personal ones."""
+        return sum(owner(room) is None for room in self.memberships)
+
+    def send(self, frame: bytes | None) -> None:
+        """Push a frame, unless this door does not show it or the session is over."""
+        if frame is not None and not self._closed:
+            self.transport.push(frame)
+
+    def admit_publish(self) -> None:
+        """Count a message. Raises RateLimited; ends the session of a client that goes on."""
+        self._admit(self._publishes)
+
+    def admit_command(self) -> None:
+        """Count anything else a client asks for. Like `admit_publish`."""
+        self._admit(self._commands)
+
+    def _admit(self, throttle: Throttle) -> None:
+        now = self._loop.time()
+        wait = throttle.take(now)
+        if wait:
+            if throttle.ignored(now):
+                self.end(RATE_LIMITED)
+            raise RateLimited("too fast", retry_after=wait)
+
+    def expect_expiry(self) -> None:
+        """Set the end of the session to that of the identity it has now."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self.identity.expires_at is not None:
+            left = self.identity.expires_at + EXPIRY_LEEWAY - self._wall()
+            self._expiry = self._loop.call_later(max(0.0, left), self.end, TOKEN_EXPIRED)
+
+    def end(self, disconnect: Disconnect, *, discard: bool = False) -> None:
+        """End the session from our side: leave every room, say why, close. `discard` drops what
+        is queued for the peer."""
+        if self._close(disconnect.code):
+            self.transport.close(disconnect, self.dialect.disconnect(disconnect), discard=discard)
+
+    def lost(self, code: int) -> None:
+        """The connection is over; `code` is the close code received, 1006 for none."""
+        self._close(code)
+
+    def overflowed(self) -> None:
+        self.end(SLOW, discard=True)
+
+    def drained(self) -> None:
+        if not self._closed:
+            self._on_drained(self)
+
+    def _close(self, code: int) -> bool:
+        if self._closed:
+            return False
+        if self._pulse is not None:
+            self._pulse.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._on_close(self, code)
+        self._closed = True
+        return True
+
+    def _next_beat(self) -> asyncio.TimerHandle | None:
+        at = self._heartbeat.next_at
+        return self._loop.call_at(at, self._beat) if isfinite(at) else None
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        # A late look (a stalled process) says nothing about the peer: its answer may lie unread.
+        late = now - self._heartbeat.next_at > LATE
+        match self._heartbeat.tick(now, self._heard() or late, self._answers):
+            case Verdict.DEAD:
+                self.end(NO_PONG)
+                return
+            case Verdict.PING:
+                self.send(self.dialect.ping())
+                self._answers = self.transport.ping()
+        self._pulse = self._next_beat()
+
+
+class Membership:
+    """One session's place in one room.
+
+    `entry` is the position at which it went in. `announced`: the room's presence knows of it.
+    `live` members get messages as they are delivered; the others read the log by `catchup`.
+    """
+
+    __slots__ = ("announced", "catchup", "entry", "live", "room", "session")
+
+    def __init__(self, session: Session, room: Room, entry: Position, *, announced: bool) -> None:
+        self.session = session
+        self.room = room
+        self.entry = entry
+        self.announced = announced
+        self.catchup: CatchUp | None = None
+        self.live = False

@@ -1,0 +1,43 @@
+"""The way of one member from where it stood to the live end of a room."""
+
+from domain.position import Position
+from domain.timeline import Replay, Timeline
+
+
+class CatchUp:
+    """A cursor, not a copy: pages are read from the timeline when there is room to send them.
+
+    While it is under way the member gets no live messages; each `step` reads on from the cursor
+    in the timeline as it is then. When `done`, the member may go live in the same breath: nothing
+    can be numbered between the check and the switch as long as the caller does not wait.
+
+    `until` bounds a member that is already live and only wants what was before it came.
+    """
+
+    __slots__ = ("_position", "_until")
+
+    def __init__(self, position: Position, until: int | None = None) -> None:
+        self._position = position
+        self._until = until
+
+    def done(self, timeline: Timeline) -> bool:
+        """Whether nothing is left to read."""
+        if self._until is not None:
+            return self._position.seq >= self._until or self._position.log != timeline.log
+        return self._position == timeline.position
+
+    def step(self, timeline: Timeline) -> Replay:
+        """The next page. An outcome other than OK means that the log moved away under the
+        cursor, and has to be told."""
+        replay = clip(timeline.recover(self._position), self._until)
+        self._position = replay.position
+        return replay
+
+
+def clip(replay: Replay, until: int | None) -> Replay:
+    """Leave out messages above `until`, as if the log ended there."""
+    if until is None or not replay.messages or replay.position.seq <= until:
+        return replay
+    kept = [message for message in replay.messages if message.seq <= until]
+    end = kept[-1].seq if kept else replay.messages[0].seq - 1
+    return Replay(replay.recovery, kept, replay.position._replace(seq=end), False)

@@ -1,0 +1,66 @@
+"""The rules of one room: which drafts pass, and how much of its presence is shown."""
+
+from domain.errors import NotGranted, NotJoined, RateLimited
+from domain.grants import Action, Identity
+from domain.identifiers import RoomId
+from domain.options import PresenceMode, PublishPolicy, RoomOptions
+from domain.throttle import TokenBucket
+
+_CALM = 0.75  # a crowded room is listed again under this share of its presence limit
+
+
+class Room:
+    """One room on this node. Created by whoever needs it first; holds no members."""
+
+    __slots__ = ("_bucket", "crowded", "id", "options")
+
+    def __init__(self, room: RoomId, options: RoomOptions) -> None:
+        self.id = room
+        self.options = options
+        self.crowded = options.presence is PresenceMode.COUNT
+        rate = options.rate
+        self._bucket = None if rate is None else TokenBucket(rate, max(1.0, 2 * rate))
+
+    @property
+    def keeps_presence(self) -> bool:
+        return self.options.presence is not PresenceMode.OFF
+
+    def admit(self, identity: Identity, *, member: bool) -> None:
+        """Whether somebody may publish here. Raises NotGranted or NotJoined."""
+        policy = self.options.publish
+        if policy is PublishPolicy.BACKEND:
+            raise NotGranted(f"only the backend publishes to {self.id}")
+        if policy is PublishPolicy.MEMBERS and not member:
+            raise NotJoined(f"join {self.id} before publishing to it")
+        if not identity.may(Action.PUBLISH, self.id):
+            raise NotGranted(f"no grant to publish to {self.id}")
+
+    def throttle(self, now: float) -> None:
+        """Count a message against the room's own rate. Raises RateLimited."""
+        if self._bucket is None:
+            return
+        wait = self._bucket.take(now)
+        if wait:
+            raise RateLimited(f"{self.id} takes {self.options.rate} messages/s", retry_after=wait)
+
+    def crowds(self, count: int) -> bool:
+        """Note how many users there are. Returns True while the room is too full to list.
+
+        The way back down has a margin, so that a room at its limit does not flicker. Calming
+        down is for the caller to take note of with `calm`, once everybody got the list.
+        """
+        if count > self.options.presence_limit:
+            self.crowded = True
+        return self.crowded
+
+    def calms(self, count: int) -> bool:
+        """Whether a crowded room may be listed again."""
+        return (
+            self.options.presence is PresenceMode.LIST
+            and self.crowded
+            and count < self.options.presence_limit * _CALM
+        )
+
+    def calm(self) -> None:
+        """List the room again."""
+        self.crowded = False

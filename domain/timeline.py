@@ -1,0 +1,213 @@
+"""The bounded, numbered log of one room, and what a reader is told about it."""
+
+from collections import deque
+from enum import StrEnum
+from itertools import islice
+from typing import NamedTuple
+
+from domain.message import Draft, Message
+from domain.options import Retention
+from domain.position import Position
+
+MAX_PAGE_MESSAGES = 100
+MAX_PAGE_BYTES = 256 * 1024
+_ENVELOPE = 160  # bytes of a message on the wire besides its data and names, rounded up
+_MAX_LINEAGE = 16
+
+
+class Outcome(StrEnum):
+    """The verdict on a position somebody came back with."""
+
+    NONE = "none"
+    OK = "ok"
+    GAP = "gap"
+    REWOUND = "rewound"
+    RESET = "reset"
+
+
+class Recovery(NamedTuple):
+    """`first` (gap): the oldest seq kept. `valid_to` (rewound): the last seq that still holds."""
+
+    outcome: Outcome
+    first: int | None = None
+    valid_to: int | None = None
+
+
+class Replay(NamedTuple):
+    """Messages to catch up on, ascending. `position` is the position after them; `more` means
+    that further ones are already there."""
+
+    recovery: Recovery
+    messages: list[Message]
+    position: Position
+    more: bool
+
+
+class PageRequest(NamedTuple):
+    """Exclusive seqs, at most one of them; neither asks for the newest. `log` names the log the
+    seqs are of; None is whatever log there is."""
+
+    before: int | None = None
+    after: int | None = None
+    log: str | None = None
+    limit: int = MAX_PAGE_MESSAGES
+
+
+class Page(NamedTuple):
+    """Messages ascending; `more` means further in the direction asked. An empty page of another
+    log than the one asked for means that its seqs are of no use any more."""
+
+    log: str
+    messages: list[Message]
+    more: bool
+
+
+class Timeline:
+    """Numbers drafts and keeps the newest of them.
+
+    Numbers are consecutive from 1 and outlive the messages: clearing or trimming forgets
+    messages, never the count. Time, ids and the epoch come in as arguments.
+    """
+
+    __slots__ = ("_lineage", "_messages", "_opens", "epoch", "expires_at", "log", "term", "top")
+
+    def __init__(self, epoch: str, term: str, top: int = 0) -> None:
+        self.epoch = epoch
+        self.term = term
+        self.top = top
+        self.log = Position(epoch, 0, term).log
+        self.expires_at = float("inf")
+        self._messages: deque[Message] = deque()
+        self._opens = True
+        # (term, seq before its first message), oldest first; the last is the one in force.
+        self._lineage: deque[tuple[str, int]] = deque([(term, top)], _MAX_LINEAGE)
+
+    @property
+    def position(self) -> Position:
+        """The position of a reader who has seen everything."""
+        return Position(self.epoch, self.top, self.term)
+
+    @property
+    def first(self) -> int:
+        """The oldest seq kept, or the next one when nothing is kept."""
+        return self.top - len(self._messages) + 1
+
+    def number(self, draft: Draft, message_id: str, ts: float) -> Message:
+        """Give a draft the next number. It enters the log with `append`."""
+        return Message(
+            draft.room,
+            self.top + 1,
+            message_id,
+            draft.sender,
+            draft.data,
+            ts,
+            self.log,
+            self._opens,
+            draft.skip,
+        )
+
+    def append(self, message: Message, keep: Retention, now: float) -> None:
+        """Add the next message. Raises ValueError for any other: a hole must never be stored."""
+        if message.seq != self.top + 1:
+            raise ValueError(f"seq {message.seq} does not follow {self.top}")
+        self.top = message.seq
+        self._opens = False
+        self._messages.append(message)
+        while len(self._messages) > keep.size:
+            self._messages.popleft()
+        self.expires_at = now + keep.ttl
+
+    def begin_term(self, term: str) -> None:
+        """Continue the numbering under another reign of the store."""
+        self.term = term
+        self.log = Position(self.epoch, 0, term).log
+        self._opens = True
+        self._lineage.append((term, self.top))
+
+    def expire(self, now: float) -> bool:
+        """Forget all messages once the lifetime since the last one has passed.
+
+        Returns whether anything was forgotten. Single messages do not age.
+        """
+        if now < self.expires_at or not self._messages:
+            return False
+        self._messages.clear()
+        return True
+
+    def recover(
+        self,
+        after: Position,
+        max_messages: int = MAX_PAGE_MESSAGES,
+        max_bytes: int = MAX_PAGE_BYTES,
+    ) -> Replay:
+        """What follows `after`, or why that cannot be said (RESET replays nothing)."""
+        recovery = self._judge(after)
+        match recovery.outcome:
+            case Outcome.RESET:
+                return Replay(recovery, [], self.position, False)
+            case Outcome.GAP:
+                seq = self.first - 1
+            case Outcome.REWOUND:
+                seq = recovery.valid_to or 0
+            case _:
+                seq = after.seq
+        messages, more = self._ascending(seq, max_messages, max_bytes)
+        position = Position(self.epoch, messages[-1].seq if messages else seq, self.term)
+        return Replay(recovery, messages, position, more)
+
+    def latest(self, count: int) -> Replay:
+        """The newest `count` messages, from the oldest of them on."""
+        kept = min(count, len(self._messages))
+        start = Position(self.epoch, self.top - kept, self.term)
+        return self.recover(start)._replace(recovery=Recovery(Outcome.NONE))
+
+    def page(self, request: PageRequest) -> Page:
+        """A page of history, see PageRequest."""
+        limit = max(0, min(request.limit, MAX_PAGE_MESSAGES))
+        if request.log is not None and request.log != self.log:
+            return Page(self.log, [], False)
+        if request.after is not None:
+            seq = max(request.after, self.first - 1)
+            messages, more = self._ascending(seq, limit, MAX_PAGE_BYTES)
+        else:
+            end = self.top + 1 if request.before is None else min(request.before, self.top + 1)
+            messages, more = self._descending(end, limit, MAX_PAGE_BYTES)
+        return Page(self.log, messages, more)
+
+    def _judge(self, after: Position) -> Recovery:
+        if after.epoch != self.epoch or after.seq < 0:
+            return Recovery(Outcome.RESET)
+        terms = [term for term, _ in self._lineage]
+        if after.term not in terms:
+            return Recovery(Outcome.RESET)
+        index = terms.index(after.term)
+        valid_to = self._lineage[index + 1][1] if index + 1 < len(terms) else self.top
+        if after.seq > valid_to:
+            # With the messages right above valid_to gone as well, "rewound" would hide a hole.
+            kept = valid_to >= self.first - 1
+            return Recovery(Outcome.REWOUND, valid_to=valid_to) if kept else Recovery(Outcome.RESET)
+        if after.seq < self.first - 1:
+            return Recovery(Outcome.GAP, first=self.first)
+        return Recovery(Outcome.OK)
+
+    def _ascending(self, seq: int, limit: int, max_bytes: int) -> tuple[list[Message], bool]:
+        start = max(0, seq - self.first + 1)
+        return _fit(list(islice(self._messages, start, start + limit + 1)), limit, max_bytes)
+
+    def _descending(self, end: int, limit: int, max_bytes: int) -> tuple[list[Message], bool]:
+        stop = max(0, end - self.first)
+        taken = list(islice(self._messages, max(0, stop - limit - 1), stop))
+        taken.reverse()
+        messages, more = _fit(taken, limit, max_bytes)
+        messages.reverse()
+        return messages, more
+
+
+def _fit(messages: list[Message], limit: int, max_bytes: int) -> tuple[list[Message], bool]:
+    """The longest prefix within both bounds (at least one message), and whether it is not all."""
+    size = 0
+    for index, message in enumerate(messages):
+        size += len(message.data) + _ENVELOPE
+        if index >= limit or (index and size > max_bytes):
+            return messages[:index], True
+    return messages, False

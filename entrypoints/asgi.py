@@ -1,0 +1,143 @@
+"""The application as ASGI: routers, doors, and the node's life inside the server's."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from entrypoints.container import Container
+from entrypoints.http.operations import operations_router
+from entrypoints.http.origins import OriginGuard
+from entrypoints.http.page import page_router
+from entrypoints.settings import Settings, load_settings
+from entrypoints.wire.tutorial import Lobby, Scalable, TextRoom
+from entrypoints.ws.connection import Door, Doorway
+from entrypoints.ws.gate import Gate
+from entrypoints.ws.main_door import MainDoor, UseCases
+from entrypoints.ws.tutorial import (
+    EVERYBODY,
+    LOBBY,
+    BinaryDoor,
+    EchoDoor,
+    HeartbeatDoor,
+    RoomDoor,
+    SecureDoor,
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The whole server. Without settings they are read from the environment and hubbub.toml,
+    so that `uvicorn --factory entrypoints.asgi:create_app` works as well."""
+    return assemble(build_container(settings or load_settings(os.environ, None, {})))
+
+
+def build_container(settings: Settings) -> Container:
+    """Wire everything for these settings."""
+    if settings.auth.mode == "open" and not settings.auth.has_key:
+        # `/ws/secure` verifies tokens in any mode; without a key of its own nobody has one.
+        settings = settings.with_hmac_secret(secrets.token_urlsafe(48))
+    container = Container(settings=settings)
+    container.check_dependencies()
+    return container
+
+
+def assemble(container: Container) -> FastAPI:
+    """The application around a wired container."""
+    node, settings = container.node(), container.settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(node.run(), name="node")
+            yield
+            running.cancel()
+
+    app = FastAPI(
+        title="hubbub",
+        version=version("hubbub"),
+        summary="Real-time rooms over WebSocket",
+        lifespan=lifespan,
+    )
+    app.add_middleware(OriginGuard, policy=container.origins())
+    app.include_router(operations_router(node=node, metrics=container.metrics()))
+    if settings.show_pages:
+        app.include_router(page_router())
+    app.router.routes.extend(_doors(container))
+    return app
+
+
+def _doors(container: Container) -> list[WebSocketRoute]:
+    settings, hub = container.settings(), container.hub()
+    gate = Gate(
+        container.authenticator(),
+        container.origins(),
+        open_mode=settings.auth.mode == "open",
+        connections=lambda: len(hub.sessions),
+        max_connections=settings.limits.connections,
+        auth_timeout=settings.limits.auth_timeout,
+    )
+
+    def route(path: str, door: Door) -> WebSocketRoute:
+        doorway = Doorway(
+            door,
+            gate,
+            container.open_session(),
+            container.open_transport(),
+            settings.limits.frame_bytes,
+        )
+        return WebSocketRoute(path, doorway)
+
+    join, publish = container.join_room(), container.publish_message()
+    lobby = RoomDoor(
+        gate,
+        join,
+        publish,
+        dialect=Lobby(),
+        user_field="client_id",
+        room=LOBBY,
+        any_json=True,
+        greet=True,
+    )
+    room = RoomDoor(gate, join, publish, dialect=TextRoom(), user_field="user_id")
+    scalable = RoomDoor(
+        gate, join, publish, dialect=Scalable(), user_field="client_id", room=EVERYBODY
+    )
+    return [
+        route("/v1/ws", MainDoor(gate, _use_cases(container), _told_limits(settings))),
+        route("/ws", EchoDoor(gate)),
+        route("/ws/binary", BinaryDoor(gate)),
+        route("/ws/secure", SecureDoor(gate)),
+        route("/ws/rooms/{room_id}/{user_id}", room),
+        route("/ws/scalable/{client_id}", scalable),
+        route("/ws/heartbeat/{client_id}", HeartbeatDoor(gate)),
+        route("/ws/{client_id}", lobby),  # last, or it would swallow the fixed paths
+    ]
+
+
+def _use_cases(container: Container) -> UseCases:
+    open_mode = container.settings().auth.mode == "open"
+    return UseCases(
+        join=container.join_room(),
+        leave=container.leave_room(),
+        publish=container.publish_message(),
+        history=container.read_history(),
+        members=container.list_members(),
+        refresh=None if open_mode else container.refresh_token(),
+    )
+
+
+def _told_limits(settings: Settings) -> dict[str, float]:
+    limits = settings.limits
+    return {
+        "frame_bytes": limits.frame_bytes,
+        "rooms": limits.rooms_per_connection,
+        "messages_per_second": limits.messages_per_second,
+        "messages_burst": limits.messages_burst,
+        "commands_per_second": limits.commands_per_second,
+        "commands_burst": limits.commands_burst,
+    }

@@ -1,0 +1,124 @@
+"""What `hubbub serve` does around the server: file descriptors, a key for trying, the greeting."""
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from entrypoints.bind import address
+from entrypoints.cli_token import Wish, mint, signing_key
+from entrypoints.settings import Settings
+
+_SPARE_FILES = 100  # listening sockets, logs, Redis, the page of a metrics scraper
+_TRIAL_USER = "ann"
+_TRIAL_SECONDS = 12 * 3_600
+
+
+class FileLimit(NamedTuple):
+    """How many files this process may open, before and after raising."""
+
+    before: int
+    now: int
+
+
+def raise_file_limit(needed: int) -> FileLimit | None:
+    """Let the process open as many files as it may; None where there is no such limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where the hard limit is infinite the kernel has another one, which cannot be asked for.
+    wanted = max(before, needed) if hard == resource.RLIM_INFINITY else hard
+    if before != resource.RLIM_INFINITY and before < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            return FileLimit(before, before)
+    now = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return FileLimit(before, sys.maxsize if now == resource.RLIM_INFINITY else now)
+
+
+def files_needed(settings: Settings) -> int:
+    """Open files it takes to hold as many connections as allowed."""
+    return settings.limits.connections + _SPARE_FILES
+
+
+def file_warning(settings: Settings, files: FileLimit | None) -> str | None:
+    """What to do when connections would run out of file descriptors, or None."""
+    needed = files_needed(settings)
+    if files is None or files.now >= needed:
+        return None
+    return (
+        f"{settings.limits.connections} connections need about {needed} open files and this "
+        f"process may open {files.now}: raise that (ulimit -n, LimitNOFILE=) or lower "
+        "HUBBUB_LIMITS__CONNECTIONS"
+    )
+
+
+def with_trial_token(settings: Settings) -> tuple[Settings, str | None]:
+    """In open mode without a key: settings with one for this run, and a token made with it."""
+    if settings.auth.mode != "open" or settings.auth.has_key:
+        return settings, None
+    settings = settings.with_hmac_secret(secrets.token_urlsafe(48))
+    key = signing_key(settings, None, None)
+    return settings, mint(Wish(_TRIAL_USER, _TRIAL_SECONDS), key, settings, time.time())
+
+
+def greet(
+    console: Console, settings: Settings, files: FileLimit | None, token: str | None, version: str
+) -> None:
+    """Print where the server is and what it runs with."""
+    # soft_wrap: a token broken over two lines cannot be copied.
+    title = Text.assemble(("hubbub ", "bold"), version, " at ", (_url(settings, "http"), "cyan"))
+    console.print(title, soft_wrap=True, highlight=False)
+    for label, text in _facts(settings, files):
+        line = Text.assemble((f"  {label:<9}", "dim"), text)
+        console.print(line, soft_wrap=True, highlight=False)
+    if token is not None:
+        secure = f"{_url(settings, 'ws')}/ws/secure?token={token}"
+        for line in (
+            f"a token of {_TRIAL_USER} for this run, good for 12 hours:",
+            f"  {token}",
+            "try it:",
+            f"  {sys.executable} -m websockets '{secure}'",
+        ):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _url(settings: Settings, scheme: str) -> str:
+    return address(scheme + "s" * settings.tls, settings.host, settings.port)
+
+
+def _facts(settings: Settings, files: FileLimit | None) -> Iterator[tuple[str, str]]:
+    limits = settings.limits
+    yield "auth", _auth(settings)
+    yield "backend", settings.backend
+    yield "pages", "on" if settings.show_pages else "off"
+    yield (
+        "limits",
+        f"{limits.connections} connections, {limits.rooms_per_connection} rooms each, "
+        f"frames of {limits.frame_bytes} bytes, outbox of {limits.outbox_bytes} bytes",
+    )
+    messages = _rate(limits.messages_per_second, limits.messages_burst)
+    commands = _rate(limits.commands_per_second, limits.commands_burst)
+    yield "rates", f"publishes {messages}, other commands {commands}, for each connection"
+    if settings.port == 0:
+        yield "port", "a free one, told in the log"
+    if files is not None:
+        raised = f" (raised from {files.before})" if files.now > files.before else ""
+        yield "files", f"{files.now} may be open{raised}"
+
+
+def _auth(settings: Settings) -> str:
+    if settings.auth.mode == "jwt":
+        return "jwt: every connection needs a token"
+    return "open: everybody may use any name (HUBBUB_AUTH__MODE=jwt asks for tokens)"
+
+
+def _rate(per_second: float, burst: int) -> str:
+    return f"{per_second:g}/s (burst {burst})" if per_second else "without limit"

@@ -1,0 +1,114 @@
+"""The composition root: the only file that names adapters.
+
+Swapping an adapter is one setting: each swappable port has a Selector keyed by it. Everything is
+built synchronously and once; lifetimes belong to the node, not to the container.
+"""
+
+from typing import Any, NoReturn
+
+from dependency_injector import containers, providers
+
+from adapters.jwt_authenticator import JwtAuthenticator, VerificationKey, hmac_key, load_public_key
+from adapters.memory.broker import MemoryBroker
+from adapters.memory.presence import MemoryPresence
+from adapters.prometheus_metrics import PrometheusMetrics
+from adapters.transport.asgi import AsgiTransport
+from adapters.transport.link import link_of
+from adapters.transport.uvicorn_protocol import HubbubWebSocketProtocol
+from application.close_session import CloseSession
+from application.hub import Hub
+from application.join_room import JoinRoom
+from application.leave_room import LeaveRoom
+from application.list_members import ListMembers
+from application.node import Node
+from application.open_session import OpenSession
+from application.ports.transport import Transport
+from application.publish_message import PublishMessage
+from application.read_history import ReadHistory
+from application.refresh_token import RefreshToken
+from application.session import SessionLimits
+from domain.origins import OriginPolicy
+from entrypoints.settings import AuthSettings, Settings, SettingsError
+from entrypoints.ws.connection import OpenTransport
+from entrypoints.ws.credentials import Scope
+from entrypoints.ws.inbox import Send
+
+
+def _refuse_backend(name: str) -> NoReturn:
+    raise SettingsError(f"HUBBUB_BACKEND={name} is not available in this version; use memory")
+
+
+def _verification_keys(auth: AuthSettings) -> list[VerificationKey]:
+    keys = []
+    if auth.hmac_bytes is not None:
+        keys.append(hmac_key(auth.hmac_bytes))
+    if auth.public_key_file is not None:
+        keys.append(load_public_key(auth.public_key_file))
+    return keys
+
+
+def _session_limits(settings: Settings) -> SessionLimits:
+    limits = settings.limits
+    return SessionLimits(
+        rooms=limits.rooms_per_connection,
+        messages_per_second=limits.messages_per_second,
+        messages_burst=limits.messages_burst,
+        commands_per_second=limits.commands_per_second,
+        commands_burst=limits.commands_burst,
+        ping_interval=settings.ping_interval,
+        ping_timeout=settings.ping_timeout,
+    )
+
+
+def _transport_opener(settings: Settings) -> OpenTransport:
+    limit = settings.limits.outbox_bytes
+
+    def open_transport(scope: Scope, send: Send) -> Transport:
+        return AsgiTransport(send, limit, link_of(scope))
+
+    return open_transport
+
+
+def _origin_policy(settings: Settings) -> OriginPolicy:
+    return OriginPolicy(settings.origins, loopback=settings.auth.mode == "open")
+
+
+class Container(containers.DeclarativeContainer):
+    settings = providers.Dependency(instance_of=Settings)
+
+    catalog = providers.Singleton(lambda settings: settings.catalog(), settings)
+    origins = providers.Singleton(_origin_policy, settings)
+    limits = providers.Singleton(_session_limits, settings)
+
+    # Ports
+    metrics = providers.Singleton(PrometheusMetrics)
+    broker = providers.Selector(
+        settings.provided.backend,
+        memory=providers.Singleton(MemoryBroker),
+        redis=providers.Singleton(_refuse_backend, "redis"),
+    )
+    presence = providers.Selector(
+        settings.provided.backend,
+        memory=providers.Singleton(MemoryPresence, settings.provided.presence_grace),
+        redis=providers.Singleton(_refuse_backend, "redis"),
+    )
+    authenticator = providers.Singleton(
+        JwtAuthenticator,
+        providers.Callable(_verification_keys, settings.provided.auth),
+        issuer=settings.provided.auth.issuer,
+        audience=settings.provided.auth.audience,
+    )
+    open_transport = providers.Singleton(_transport_opener, settings)
+    websocket_protocol: Any = providers.Object(HubbubWebSocketProtocol)
+
+    # Application
+    hub = providers.Singleton(Hub, broker, presence, metrics)
+    node = providers.Singleton(Node, broker, presence, hub)
+    leave_room = providers.Singleton(LeaveRoom, hub, presence)
+    join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
+    publish_message = providers.Singleton(PublishMessage, hub, broker, catalog, metrics)
+    read_history = providers.Singleton(ReadHistory, broker, catalog)
+    list_members = providers.Singleton(ListMembers, presence, catalog)
+    refresh_token = providers.Singleton(RefreshToken, authenticator, leave_room)
+    close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
+    open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)

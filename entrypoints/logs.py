@@ -1,0 +1,147 @@
+"""Logging: one configuration for us, uvicorn and the libraries, without credentials.
+
+What is logged may come from strangers: paths, headers, exception texts. The last step before a
+line is written takes credentials out and makes control characters visible, so that neither a
+careless call nor a hostile client can get past it.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+REDACTED = "[redacted]"
+
+# Each pattern begins with fixed text and cannot fail late, so that a long line costs no more than
+# its length.
+_CREDENTIALS = [
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"(token=)[^&\s\"'#]+", rf"\1{REDACTED}"),
+        (r"(token\\*[\"']\s*:\s*\\*[\"'])[^\"'\\]*", rf"\1{REDACTED}"),
+        (r"(api[_-]?key\\*[\"']?\s?[:=,]\s?b?[\"']?)[^\s\"',&]+", rf"\1{REDACTED}"),
+        (r"(bearer\.)[\w.~+/=-]+", rf"\1{REDACTED}"),
+        (r"(bearer(?:\s|%20|\+))[^\s\"',\\]+", rf"\1{REDACTED}"),
+        (r"(authorization[\"']?\s?[:=,]\s?b?[\"']?basic )[\w+/=]+", rf"\1{REDACTED}"),
+        # Userinfo of a URL: redis://user:password@host.
+        (r"(://)[^\s\"']{1,256}@", rf"\1{REDACTED}@"),
+        # A JWT wherever it stands: {" in base64, then anything a token is made of.
+        (r"eyJ[\w-]{8,}(?:\.[\w-]*)*", REDACTED),
+    )
+]
+
+# C0 and C1 controls, DEL, line and paragraph separators, direction overrides, lone surrogates.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_INDENT = "    "
+_MAX_LINE = 16_384  # characters of a message; what strangers send may be longer than is of use
+
+
+def redact(text: str) -> str:
+    """Take everything out that looks like a credential."""
+    for pattern, replacement in _CREDENTIALS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def visible(text: str) -> str:
+    """Write control characters out, so that no text can end its line or move the cursor."""
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+class SafeFormatter(logging.Formatter):
+    """Hands the parts of a record on, each of them safe to print."""
+
+    def message(self, record: logging.LogRecord) -> str:
+        """The message on one line."""
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # Left to logging, this prints the arguments as they are.
+            text = f"{record.msg} (its arguments do not fit and are left out)"
+        return visible(redact(_cut(text)))
+
+    def trace(self, record: logging.LogRecord) -> list[str]:
+        """The lines of the traceback and the stack, none if there are none."""
+        parts = []
+        if record.exc_info:
+            parts.append(self.formatException(record.exc_info))
+        if record.stack_info:
+            parts.append(self.formatStack(record.stack_info))
+        return [visible(line) for part in parts for line in redact(part).split("\n")]
+
+
+class ConsoleFormatter(SafeFormatter):
+    """`12:00:00 INFO    logger: message`; a traceback follows indented, so that no line of an
+    exception's text can pass for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text of one or more lines."""
+        when = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        head = f"{when} {record.levelname:<8}{record.name}: {self.message(record)}"
+        return "\n".join([head, *(_INDENT + line for line in self.trace(record))])
+
+
+class JsonFormatter(SafeFormatter):
+    """One JSON object on one line: ts (RFC 3339, UTC), level, logger, message, and trace."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        entry: dict[str, object] = {
+            "ts": when.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self.message(record),
+        }
+        trace = self.trace(record)
+        if trace:
+            entry["trace"] = trace
+        return json.dumps(entry)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_LINE else f"{text[:_MAX_LINE]} (cut)"
+
+
+def logging_config(level: str, fmt: Literal["console", "json"]) -> dict[str, Any]:
+    """A configuration for logging.config.dictConfig, and for uvicorn as its `log_config`.
+
+    Everything goes to stderr; stdout belongs to what commands print.
+    """
+    formatter = {"console": ConsoleFormatter, "json": JsonFormatter}[fmt]
+    own = {"level": level.upper(), "handlers": [], "propagate": True}
+    # At debug level they log what they read, frame by frame.
+    quiet = {"level": max(level.upper(), "INFO", key=_severity), "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"safe": {"()": formatter}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "safe",
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
+        "loggers": {
+            "uvicorn": own,
+            "uvicorn.error": own,
+            "uvicorn.access": own,
+            "websockets": quiet,
+            "asyncio": quiet,
+        },
+    }
+
+
+def _severity(level: str) -> int:
+    return logging.getLevelNamesMapping()[level]

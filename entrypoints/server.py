@@ -1,0 +1,58 @@
+"""Our uvicorn: one process, signals that end it with exit code 0, and a node that is watched."""
+
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from application.node import Node
+from entrypoints.asgi import assemble, build_container
+from entrypoints.logs import logging_config
+from entrypoints.settings import Settings
+
+_FRAMES_BEFORE_1009 = 4  # over this many times the frame limit the WebSocket layer closes
+_STOP_TIMEOUT = 5  # seconds connections have to end before their tasks are cancelled
+
+
+class HubbubServer(uvicorn.Server):
+    """Stops on TERM and INT, and when the node fails. `exit_code` says which it was."""
+
+    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+        super().__init__(config)
+        self._node = node
+        self.exit_code = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn's own would raise the signal again after the stop and end with its code.
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._node.failed:
+            self.exit_code = 1
+            return True
+        return await super().on_tick(counter)
+
+
+def build_server(settings: Settings) -> HubbubServer:
+    """The server for these settings, ready to `run`."""
+    container = build_container(settings)
+    app: FastAPI = assemble(container)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        ws=container.websocket_protocol(),
+        ws_max_size=_FRAMES_BEFORE_1009 * settings.limits.frame_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=_STOP_TIMEOUT,
+        log_config=logging_config(settings.log_level, settings.log_format),
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+    )
+    return HubbubServer(config, container.node())

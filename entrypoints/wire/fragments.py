@@ -1,0 +1,106 @@
+"""Pieces of JSON that frames of several dialects and replies have in common.
+
+Frames are spliced, not serialised: names, message ids and logs hold no character that JSON would
+escape (domain.identifiers allows none, we make the others), and `data` and `info` are canonical
+JSON already. Everything else goes through `quoted`.
+"""
+
+from collections.abc import Iterable
+from math import ceil
+
+from msgspec.json import Encoder
+
+from application.framing import text_frame
+from application.ports.encoding import RequestId
+from domain.errors import HubbubError
+from domain.identifiers import UserId
+from domain.message import Message
+from domain.position import Position
+from domain.timeline import Recovery
+
+_encode = Encoder().encode
+
+
+def quoted(text: str) -> bytes:
+    """Any text as a JSON string."""
+    return _encode(text)
+
+
+def number(value: float) -> bytes:
+    """A duration in seconds, or any other number."""
+    return _encode(value)
+
+
+def boolean(value: bool) -> bytes:
+    return b"true" if value else b"false"
+
+
+def timestamp(ts: float) -> bytes:
+    """Unix seconds with at most six decimals."""
+    # The double next to a whole number of microseconds prints as that number: shorter than `%.6f`
+    # for most, and a third of its time.
+    return _encode(int(ts * 1e6 + 0.5) / 1e6)
+
+
+def reply_to(request: RequestId | None) -> bytes:
+    """The field `id`, with the comma before it, or nothing."""
+    return b"" if request is None else b',"id":' + _encode(request)
+
+
+def sender(user: UserId | None) -> bytes:
+    """The value of `from`: null where a backend has spoken in nobody's name."""
+    return b"null" if user is None else b'"%b"' % user.encode()
+
+
+def listed(items: Iterable[bytes]) -> bytes:
+    return b"[%b]" % b",".join(items)
+
+
+def placed(message: Message) -> bytes:
+    """A numbered message where the frame around it names the room."""
+    return b'{"seq":%d,"id":"%b","from":%b,"data":%b,"ts":%b}' % (
+        message.seq,
+        message.id.encode(),
+        sender(message.sender),
+        message.data,
+        timestamp(message.ts),
+    )
+
+
+def place(at: Position) -> bytes:
+    return b'{"log":"%b","seq":%d}' % (at.log.encode(), at.seq)
+
+
+def verdict(recovery: Recovery) -> bytes:
+    first, valid_to = recovery.first, recovery.valid_to
+    return b'{"outcome":"%b"%b%b}' % (
+        recovery.outcome.encode(),
+        b"" if first is None else b',"first":%d' % first,
+        b"" if valid_to is None else b',"valid_to":%d' % valid_to,
+    )
+
+
+def caught_up(position: Position, recovery: Recovery, messages: bytes, more: bool) -> bytes:
+    """The fields that tell a reader where it stands now. `messages` is a JSON array."""
+    return b'"position":%b,"recovery":%b,"messages":%b,"more":%b' % (
+        place(position),
+        verdict(recovery),
+        messages,
+        boolean(more),
+    )
+
+
+def error_frame(error: HubbubError, request: RequestId | None) -> bytes:
+    """The one shape of an error, at every door."""
+    after = error.retry_after
+    return text_frame(
+        b'{"type":"error"%b,"code":"%b","message":%b,"retry":%b%b}'
+        % (
+            reply_to(request),
+            error.code.encode(),
+            quoted(error.message),
+            boolean(error.retry),
+            # Rounded up: a client that comes back early is refused again.
+            b"" if after is None else b',"retry_after":' + number(ceil(after * 1e3) / 1e3),
+        )
+    )

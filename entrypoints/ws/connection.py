@@ -1,0 +1,193 @@
+"""The life of one WebSocket, the same at every door."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from application.disconnects import INTERNAL, Disconnect
+from application.open_session import OpenSession
+from application.ports.encoding import Dialect
+from application.ports.transport import Transport
+from application.session import Session
+from domain.errors import BadFrame, HubbubError, Internal, MessageTooLarge
+from domain.grants import Identity
+from entrypoints.wire.errors import wire_of
+from entrypoints.ws.credentials import Scope, selected_subprotocol
+from entrypoints.ws.gate import Gate, HttpRefusal
+from entrypoints.ws.inbox import Inbox, PeerGone, Receive, Send
+
+logger = logging.getLogger("hubbub.connection")
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+OpenTransport = Callable[[Scope, Send], Transport]
+
+
+class Conversation(ABC):
+    """What one door does with one connection once it is let in.
+
+    `heard`, where a door has its own idea of it, tells whether the peer gave a sign of life since
+    the last call.
+    """
+
+    heard: Callable[[], bool] | None = None
+
+    @abstractmethod
+    async def begin(self, session: Session, spawn: Spawn) -> None:
+        """Greet, join rooms. Raises HubbubError to end the connection with an error."""
+
+    @abstractmethod
+    def received(self, frame: str | bytes) -> None:
+        """Act on a frame. Raises HubbubError to answer with an error."""
+
+
+class Door(Protocol):
+    """One endpoint: who may come in, and the conversation they get."""
+
+    dialect: Dialect
+
+    @abstractmethod
+    async def identify(self, scope: Scope, inbox: Inbox) -> tuple[Identity, Conversation]:
+        """Let somebody in. Raises HubbubError to turn them away."""
+
+
+class Doorway:
+    """Runs a door as an ASGI application."""
+
+    def __init__(
+        self,
+        door: Door,
+        gate: Gate,
+        open_session: OpenSession,
+        open_transport: OpenTransport,
+        frame_limit: int,
+    ) -> None:
+        """`frame_limit`: bytes of a frame that a door still reads."""
+        self._door = door
+        self._gate = gate
+        self._open_session = open_session
+        self._open_transport = open_transport
+        self._frame_limit = frame_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inbox = Inbox(receive)
+        try:
+            await inbox.connect()
+            refusal = self._gate.refusal(scope)
+            if refusal is not None:
+                await _refuse(scope, send, refusal)
+                return
+            await send({"type": "websocket.accept", "subprotocol": selected_subprotocol(scope)})
+            await self._converse(scope, inbox, send)
+        except (PeerGone, OSError):
+            return  # gone before there was a session to end
+
+    async def _converse(self, scope: Scope, inbox: Inbox, send: Send) -> None:
+        transport = self._open_transport(scope, send)
+        dialect = self._door.dialect
+        try:
+            identity, conversation = await self._door.identify(scope, inbox)
+        except HubbubError as error:
+            _turn_away(transport, dialect, error)
+            await transport.run()
+            return
+        now = asyncio.get_running_loop().time()
+        session = self._open_session(identity, transport, dialect, now, conversation.heard)
+        try:
+            await self._run(session, conversation, inbox)
+        finally:
+            session.lost(1006)
+
+    async def _run(self, session: Session, conversation: Conversation, inbox: Inbox) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                writer = tasks.create_task(session.transport.run())
+                reader = tasks.create_task(
+                    self._read(session, conversation, inbox, tasks.create_task)
+                )
+                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+                raise _Over
+        except* _Over:
+            pass
+
+    async def _read(
+        self, session: Session, conversation: Conversation, inbox: Inbox, spawn: Spawn
+    ) -> None:
+        try:
+            await self._begin(session, conversation, spawn)
+            while True:
+                frame = await inbox.next()
+                if not session.closed:
+                    self._handle(session, conversation, frame)
+        except PeerGone as gone:
+            session.lost(gone.code)
+
+    async def _begin(self, session: Session, conversation: Conversation, spawn: Spawn) -> None:
+        try:
+            await conversation.begin(session, spawn)
+        except HubbubError as error:
+            session.send(session.dialect.error(error))
+            session.end(_goodbye(error))
+
+    def _handle(self, session: Session, conversation: Conversation, frame: str | bytes) -> None:
+        try:
+            if _size(frame) > self._frame_limit:
+                raise MessageTooLarge(f"a frame may have {self._frame_limit} bytes")
+            conversation.received(frame)
+        except HubbubError as error:
+            refuse(session, error)
+        except Exception:
+            fail(session)
+
+
+def refuse(session: Session, error: HubbubError, request: str | int | None = None) -> None:
+    """Answer with an error. What no command was made of counts as a command."""
+    try:
+        if isinstance(error, BadFrame | MessageTooLarge):
+            session.admit_command()
+    except HubbubError as limited:
+        error = limited
+    session.send(session.dialect.error(error, request))
+
+
+def fail(session: Session, request: str | int | None = None) -> None:
+    """Log the exception being handled as a bug of ours and end this connection only."""
+    logger.error("connection %s ends on an internal error", session.id, exc_info=True)
+    session.send(session.dialect.error(Internal("internal error"), request))
+    session.end(INTERNAL)
+
+
+class _Over(Exception):
+    """Ends the tasks of a connection."""
+
+
+def _size(frame: str | bytes) -> int:
+    if isinstance(frame, bytes) or frame.isascii():
+        return len(frame)
+    return len(frame.encode())
+
+
+def _goodbye(error: HubbubError) -> Disconnect:
+    return wire_of(error).close or INTERNAL
+
+
+def _turn_away(transport: Transport, dialect: Dialect, error: HubbubError) -> None:
+    goodbye = _goodbye(error)
+    frames = [dialect.error(error), dialect.disconnect(goodbye)]
+    farewell = b"".join(frame for frame in frames if frame is not None)
+    transport.close(goodbye, farewell or None, discard=False)
+
+
+async def _refuse(scope: Scope, send: Send, refusal: HttpRefusal) -> None:
+    """Answer the upgrade with an HTTP status; with 403 where the server cannot do better."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.body})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if refusal.retry_after is not None:
+        headers.append((b"retry-after", str(refusal.retry_after).encode()))
+    await send(
+        {"type": "websocket.http.response.start", "status": refusal.status, "headers": headers}
+    )
+    await send({"type": "websocket.http.response.body", "body": refusal.body.encode()})

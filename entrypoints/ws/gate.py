@@ -1,0 +1,99 @@
+"""What every WebSocket passes before its door: origin, capacity, identity."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from application.ports.authentication import Authenticator
+from domain.errors import BadFrame, Forbidden, TokenMissing
+from domain.grants import OPEN_GRANTS, Identity
+from domain.identifiers import UserId
+from domain.origins import OriginPolicy
+from entrypoints.wire.inbound import Auth, decode
+from entrypoints.ws.credentials import Scope, header, token_of
+from entrypoints.ws.inbox import Inbox
+
+logger = logging.getLogger("hubbub.gate")
+
+RETRY_AFTER = 5  # seconds a client is told to wait when the server is full
+
+
+class HttpRefusal(NamedTuple):
+    """An answer before the upgrade. `retry_after` is seconds."""
+
+    status: int
+    body: str
+    retry_after: int | None = None
+
+
+class Gate:
+    """Decides who gets in. One for all doors."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        origins: OriginPolicy,
+        *,
+        open_mode: bool,
+        connections: Callable[[], int],
+        max_connections: int,
+        auth_timeout: float,
+    ) -> None:
+        self._authenticator = authenticator
+        self._origins = origins
+        self.open_mode = open_mode
+        self._connections = connections
+        self._max_connections = max_connections
+        self._auth_timeout = auth_timeout
+
+    def refusal(self, scope: Scope) -> HttpRefusal | None:
+        """Why this upgrade is refused, if it is."""
+        origin = header(scope, b"origin")
+        scheme = "https" if scope.get("scheme") == "wss" else "http"
+        if not self._origins.allows(origin, scheme, header(scope, b"host") or ""):
+            logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)
+            return HttpRefusal(403, "this origin may not connect")
+        if self._connections() >= self._max_connections:
+            return HttpRefusal(503, "over capacity", RETRY_AFTER)
+        return None
+
+    async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:
+        """Who this is, at any door that lets people name themselves in open mode.
+
+        Raises Unauthenticated, and Forbidden when the token is not of the user named.
+        """
+        if self.open_mode:
+            return Identity(named or guest(), OPEN_GRANTS)
+        token = token_of(scope)
+        if token is None:
+            token = await self._token_frame(inbox)
+        identity = await self._authenticator.authenticate(token)
+        if named is not None and identity.user != named:
+            raise Forbidden("the token is another user's than the one in the path")
+        return identity
+
+    async def identify_by_token(self, scope: Scope) -> Identity:
+        """Who this is, at a door that wants a token with the upgrade request in any mode."""
+        token = token_of(scope)
+        if token is None:
+            raise TokenMissing("no token in subprotocol, Authorization or ?token=")
+        return await self._authenticator.authenticate(token)
+
+    async def _token_frame(self, inbox: Inbox) -> str:
+        try:
+            async with asyncio.timeout(self._auth_timeout):
+                frame = decode(await inbox.next())
+        except TimeoutError:
+            raise TokenMissing(f"no token within {self._auth_timeout:g} s") from None
+        except BadFrame:
+            raise TokenMissing("the first frame must be auth") from None
+        if not isinstance(frame, Auth):
+            raise TokenMissing("the first frame must be auth")
+        return frame.token
+
+
+def guest() -> UserId:
+    """A name nobody has, for somebody who gave none; it may be handed in again."""
+    return UserId(f"guest-{secrets.token_hex(5)}")

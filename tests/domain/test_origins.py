@@ -1,0 +1,271 @@
+"""Which web pages may talk to us."""
+
+import pytest
+
+from domain.origins import OriginPolicy
+
+LISTED = OriginPolicy(["https://example.com", "http://shop.example:8080"], loopback=False)
+ANY = OriginPolicy(["*"], loopback=False)
+CLOSED = OriginPolicy([], loopback=False)
+OPEN = OriginPolicy([], loopback=True)
+POLICIES = [LISTED, ANY, CLOSED, OPEN]
+
+# What looks like an origin to a careless eye; none is one that a browser sends.
+GARBAGE = [
+    "",
+    " ",
+    "example.com",
+    "//example.com",
+    "https:example.com",
+    "https:/example.com",
+    "https://",
+    "https://:443",
+    "https://example.com/",
+    "https://example.com/path",
+    "https://example.com?x",
+    "https://example.com#x",
+    "https://example.com:",
+    "https://example.com:x",
+    "https://example.com:0443",
+    "https://example.com:-1",
+    "https://example.com:٤٤٣",
+    "https://example.com\n",
+    "\thttps://example.com",
+    "https://example.com\0",
+    "https://user@example.com",
+    "https://example.com:x@evil.example",
+    "https://example.com https://evil.example",
+    "https://example.com,https://example.com",
+    "https://example.com, null",
+    "https://exam ple.com",
+    "https://.example.com",
+    "https://example..com",
+    "https://*.example.com",
+    "https://example.com\\.evil.example",
+    "https://[::1",
+    "https://::1",
+    "https://exämple.com",
+    "https://e\u212aample.com",
+    "Null",
+    "null ",
+    "null, null",
+    "*",
+    "undefined",
+]
+
+
+def away(policy: OriginPolicy, origin: str | None) -> bool:
+    """Whether a page of another server is let in."""
+    return policy.allows(origin, "https", "rooms.example")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_no_browser_is_let_in(policy: OriginPolicy) -> None:
+    assert away(policy, None)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("origin", GARBAGE)
+def test_garbage_is_refused_by_every_policy(policy: OriginPolicy, origin: str) -> None:
+    assert not away(policy, origin)
+    assert not policy.allows(origin, "https", "example.com")
+    assert not policy.allows(origin, "https", origin.removeprefix("https://"))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://example.com",
+        "https://EXAMPLE.com",
+        "HTTPS://example.com",
+        "https://example.com:443",
+        "http://shop.example:8080",
+    ],
+)
+def test_a_listed_origin_is_let_in(origin: str) -> None:
+    assert away(LISTED, origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://example.com",
+        "https://example.com:80",
+        "https://example.com:8443",
+        "https://example.com.",
+        "https://www.example.com",
+        "https://evil-example.com",
+        "https://evilexample.com",
+        "https://example.com.evil.example",
+        "https://example.com.evil",
+        "https://example.co",
+        "https://example.comm",
+        "https://com",
+        "https://example-com",
+        "https://examplexcom",
+        "http://shop.example",
+        "https://shop.example:8080",
+        "http://shop.example:80800",
+        "wss://example.com",
+        "app://example.com",
+        "null",
+        "http://localhost",
+        "http://127.0.0.1:3000",
+    ],
+)
+def test_what_is_not_listed_is_refused(origin: str) -> None:
+    assert not away(LISTED, origin)
+
+
+def test_without_a_list_only_our_own_pages_are_let_in() -> None:
+    assert not away(CLOSED, "https://example.com")
+    assert away(CLOSED, "https://rooms.example")
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "host"),
+    [
+        ("https://example.com", "https", "example.com"),
+        ("https://example.com", "wss", "example.com"),
+        ("http://example.com", "http", "example.com"),
+        ("http://example.com", "ws", "example.com"),
+        ("https://EXAMPLE.com", "https", "example.COM"),
+        ("https://example.com", "https", "example.com:443"),
+        ("https://example.com:443", "https", "example.com"),
+        ("http://example.com", "http", "example.com:80"),
+        ("http://example.com:8000", "http", "example.com:8000"),
+        ("https://example.com:8443", "https", "example.com:8443"),
+        ("http://[::1]:8000", "http", "[::1]:8000"),
+        ("http://192.0.2.1:8000", "ws", "192.0.2.1:8000"),
+        ("https://example.com.", "https", "example.com."),
+        # a proxy took the TLS off
+        ("https://example.com", "http", "example.com"),
+        ("https://example.com", "ws", "example.com:443"),
+        ("https://example.com:8443", "ws", "example.com:8443"),
+    ],
+)
+def test_our_own_pages_are_let_in(origin: str, scheme: str, host: str) -> None:
+    assert CLOSED.allows(origin, scheme, host)
+    assert LISTED.allows(origin, scheme, host)
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "host"),
+    [
+        ("http://example.com", "https", "example.com"),
+        ("http://example.com", "wss", "example.com:80"),
+        ("http://example.com:443", "wss", "example.com"),
+        ("https://example.com", "http", "example.com:80"),
+        ("https://example.com", "https", "example.com:8443"),
+        ("https://example.com:8443", "https", "example.com"),
+        ("http://example.com:8000", "http", "example.com"),
+        ("http://example.com:8000", "http", "example.com:8001"),
+        ("https://example.com", "https", "example.com."),
+        ("https://example.com", "https", "www.example.com"),
+        ("https://evil.example", "https", "example.com"),
+        ("https://example.com.evil.example", "https", "example.com"),
+        ("https://example.com", "https", "example.com.evil.example"),
+        ("ftp://example.com", "ftp", "example.com"),
+        ("app://example.com", "http", "example.com"),
+        ("https://example.com", "https", ""),
+        ("https://example.com", "https", "example.com:"),
+        ("https://example.com", "https", "user@example.com"),
+        ("https://example.com", "https", "example.com, example.com"),
+        ("https://example.com", "https", "example.com/"),
+        ("https://example.com", "https", "example.com\n"),
+        ("null", "https", "null"),
+        ("null", "http", ""),
+    ],
+)
+def test_other_pages_are_not_ours(origin: str, scheme: str, host: str) -> None:
+    assert not CLOSED.allows(origin, scheme, host)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost",
+        "http://localhost:3000",
+        "http://LOCALHOST:3000",
+        "http://127.0.0.1",
+        "http://127.0.0.1:5173",
+    ],
+)
+def test_pages_on_this_machine_are_let_in_where_asked_for(origin: str) -> None:
+    assert away(OPEN, origin)
+    assert not away(CLOSED, origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://localhost:3000",
+        "http://localhost.evil.example",
+        "http://evil-localhost",
+        "http://localhost.",
+        "http://127.0.0.1.evil.example",
+        "http://127.0.0.2",
+        "http://0.0.0.0:3000",
+        "http://2130706433",
+        "http://192.168.0.2:3000",
+        "http://example.com",
+        "null",
+    ],
+)
+def test_nothing_else_counts_as_this_machine(origin: str) -> None:
+    assert not away(OPEN, origin)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://a:8080", "http://[::1]:3000", "app://-", "x-y://z"]
+)
+def test_a_star_is_every_origin(origin: str) -> None:
+    assert away(ANY, origin)
+
+
+def test_no_origin_at_all_must_be_listed_by_name() -> None:
+    assert not away(ANY, "null")
+    assert away(OriginPolicy(["null"], loopback=False), "null")
+    assert away(OriginPolicy(["*", "null"], loopback=False), "null")
+    assert not away(OriginPolicy(["null"], loopback=False), "https://example.com")
+
+
+def test_listed_origins_are_compared_as_browsers_write_them() -> None:
+    policy = OriginPolicy(
+        ["HTTPS://Example.COM:443", "app://shell", "http://[::1]:3000"], loopback=False
+    )
+    for origin in ("https://example.com", "app://shell", "http://[::1]:3000"):
+        assert away(policy, origin)
+    for origin in ("app://shell:1", "http://[::1]"):
+        assert not away(policy, origin)
+
+
+@pytest.mark.parametrize(
+    ("listed", "advice"),
+    [
+        ("example.com", "write https://example.com"),
+        ("localhost:3000", "write http://localhost:3000"),
+        ("https://example.com/", "write https://example.com"),
+        ("https://example.com/app?x=1", "write https://example.com"),
+        (" https://example.com", "write https://example.com"),
+        ("https://user:secret@example.com", "write https://example.com"),
+        ("wss://example.com:8443", "write https://example.com:8443"),
+        ("ws://Example.com", "write http://example.com"),
+        ("https://bücher.example", "write https://xn--bcher-kva.example"),
+        ("http://[0:0:0:0:0:0:0:1]:3000", r"write http://\[::1\]:3000"),
+        ("https://*.example.com", r"a \* stands alone"),
+        ("http://localhost:*", r"a \* stands alone"),
+        ("**", r"a \* stands alone"),
+        ("Null", "write null"),
+        ("", "write scheme://host"),
+        ("https://", "write scheme://host"),
+        ("https://example.com:99999", "write scheme://host"),
+        ("https://[1::2::3]", "write scheme://host"),
+        ("https://[1.2.3.4]", "write scheme://host"),
+        ("https://example.com, https://other.example", "write scheme://host"),
+        ("https://a..b", "write scheme://host"),
+    ],
+)
+def test_a_malformed_entry_says_what_to_write_instead(listed: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=f"is no origin: {advice}"):
+        OriginPolicy(["https://fine.example", listed], loopback=False)
