@@ -222,7 +222,9 @@ class JwtAuthenticator(Authenticator):
             if not 0 <= claims.iat <= now + self._leeway:
                 raise TokenInvalid("iat is not in the past")
             issued_at = float(claims.iat)
-        if claims.exp + self._leeway <= now:
+        # The sums stand on our side: an integer of 400 digits compares with a float, but it
+        # cannot be added to one.
+        if claims.exp <= now - self._leeway:
             raise TokenExpired("the token has expired")
         return issued_at
 

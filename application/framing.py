@@ -36,25 +36,24 @@ def messages(frames: bytes) -> Iterator[str | bytes]:
 
     Raises ValueError for anything else.
     """
+    for kind, payload in _split(frames):
+        yield payload.decode() if kind == _TEXT else payload
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of a concatenation of frames made here. Raises ValueError for anything else."""
+    for _, payload in _split(frames):
+        yield payload
+
+
+def _split(frames: bytes) -> Iterator[tuple[int, bytes]]:
     start, end = 0, len(frames)
     while start < end:
         kind = frames[start]
         start, stop = _payload_at(frames, start)
         if stop > end:
             raise ValueError(f"frame of {stop - start} bytes is cut off after {end - start}")
-        payload = frames[start:stop]
-        yield payload.decode() if kind == _TEXT else payload
-        start = stop
-
-
-def payloads(frames: bytes) -> Iterator[bytes]:
-    """The payloads of a concatenation of frames made here. Raises ValueError for anything else."""
-    start, end = 0, len(frames)
-    while start < end:
-        start, stop = _payload_at(frames, start)
-        if stop > end:
-            raise ValueError(f"frame of {stop - start} bytes is cut off after {end - start}")
-        yield frames[start:stop]
+        yield kind, frames[start:stop]
         start = stop
 
 

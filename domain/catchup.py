@@ -23,7 +23,7 @@ class CatchUp:
     def done(self, timeline: Timeline) -> bool:
         """Whether nothing is left to read."""
         if self._until is not None:
-            return self._position.seq >= self._until or self._position.log != timeline.log
+            return self._position.seq >= self._until or self._position.epoch != timeline.epoch
         return self._position == timeline.position
 
     def step(self, timeline: Timeline) -> Replay:

@@ -26,9 +26,11 @@ def is_loopback(host: str) -> bool:
 
 
 def address(scheme: str, host: str, port: int) -> str:
-    """A URL for trying from this machine."""
+    """A URL for trying from this machine. Port 0 is one that is not known yet."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+    if ":" in shown:
+        shown = f"[{shown}]"
+    return f"{scheme}://{shown}:{port or 'PORT'}"
 
 
 def bind_problem(host: str, port: int) -> str | None:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -50,8 +50,12 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings file [default: ./hubbub.toml]."),
 ]
-Host = Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 for any [default: 8000].")]
+Host = Annotated[
+    str | None, typer.Option(metavar="HOST", help="Address to listen on [default: 127.0.0.1].")
+]
+Port = Annotated[
+    int | None, typer.Option(metavar="PORT", help="Port to listen on, 0 for any [default: 8000].")
+]
 AllowAnonymous = Annotated[
     bool | None,
     typer.Option("--allow-anonymous", help="Let strangers use any name from other machines."),
@@ -65,10 +69,13 @@ def serve(
     config: Config = None,
     allow_anonymous: AllowAnonymous = None,
     log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning, error or critical [default: info].")
+        str | None,
+        typer.Option(
+            metavar="LEVEL", help="debug, info, warning, error or critical [default: info]."
+        ),
     ] = None,
     log_format: Annotated[
-        str | None, typer.Option(help="console or json [default: console].")
+        str | None, typer.Option(metavar="FORMAT", help="console or json [default: console].")
     ] = None,
     ssl_certfile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Certificate chain in PEM form, for TLS.")
@@ -83,7 +90,7 @@ def serve(
     Examples:
       hubbub serve
       hubbub serve --port 9000 --log-level debug
-      HUBBUB_AUTH__MODE=jwt HUBBUB_AUTH__HMAC_SECRET=… hubbub serve --host 0.0.0.0
+      HUBBUB_AUTH__MODE=jwt HUBBUB_AUTH__HMAC_SECRET=... hubbub serve --host 0.0.0.0
       hubbub serve --config /etc/hubbub.toml --log-format json
     """
     with _clear_errors():
@@ -106,11 +113,13 @@ def serve(
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Argument(help="Name of the user, the token's `sub`.")],
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help="Name of the user, the token's `sub`.")
+    ],
     grant: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATTERN=ACTION,…",
+            metavar="PATTERN=ACTION,...",
             help="What the user may do in which rooms: join, publish, history, members, manage. "
             "May be given several times [default: all but manage, in all rooms].",
         ),
@@ -155,7 +164,7 @@ def check(
 ) -> None:
     """Check the configuration and print what is in force, secrets hidden.
 
-    The output can be used as a settings file; comments tell who decided what.
+    The output has the form of a settings file; comments tell who decided what.
 
     \b
     Examples:
@@ -206,11 +215,9 @@ def _serve(settings: Settings) -> int:
     warning = file_warning(settings, files)
     if warning is not None:
         logging.getLogger("hubbub").warning("%s", warning)
-    try:
+    # uvicorn repeats the Ctrl-C it was stopped with once everything is closed.
+    with suppress(KeyboardInterrupt):
         server.run()
-    except KeyboardInterrupt:
-        # uvicorn repeats the Ctrl-C it was stopped with once everything is closed.
-        pass
     return server.exit_code
 
 

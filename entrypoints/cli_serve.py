@@ -75,10 +75,9 @@ def greet(
     """Print where the server is and what it runs with."""
     # soft_wrap: a token broken over two lines cannot be copied.
     title = Text.assemble(("hubbub ", "bold"), version, " at ", (_url(settings, "http"), "cyan"))
-    console.print(title, soft_wrap=True, highlight=False)
-    for label, text in _facts(settings, files):
-        line = Text.assemble((f"  {label:<9}", "dim"), text)
-        console.print(line, soft_wrap=True, highlight=False)
+    console.print(title, soft_wrap=True)
+    for label, fact in _facts(settings, files):
+        console.print(Text.assemble((f"  {label:<9}", "dim"), fact), soft_wrap=True)
     if token is not None:
         secure = f"{_url(settings, 'ws')}/ws/secure?token={token}"
         for line in (
@@ -108,7 +107,7 @@ def _facts(settings: Settings, files: FileLimit | None) -> Iterator[tuple[str, s
     commands = _rate(limits.commands_per_second, limits.commands_burst)
     yield "rates", f"publishes {messages}, other commands {commands}, for each connection"
     if settings.port == 0:
-        yield "port", "a free one, told in the log"
+        yield "PORT", "a free one, told in the log"
     if files is not None:
         raised = f" (raised from {files.before})" if files.now > files.before else ""
         yield "files", f"{files.now} may be open{raised}"

@@ -18,6 +18,7 @@ let state = { state: "connecting" };
 let numbered = new Map(); // seq → row, of the current log
 let outgoing = []; // {row, text, seq}: sent from this tab and not yet acknowledged, oldest first
 let last = 0; // the last seq seen, which the next one must follow
+let following = true; // the newest message is in view
 let counted = { holes: 0, doubles: 0 };
 
 function make(tag, className, text = "") {
@@ -41,6 +42,7 @@ function enter() {
   numbered = new Map();
   outgoing = [];
   last = 0;
+  following = true;
   counted = { holes: 0, doubles: 0 };
   showLedger();
   at("entry-room").value = room;
@@ -73,7 +75,7 @@ function listen(source, guest) {
   on("resync", replayed);
   on("message", showMessage);
   on("presence", showPresence);
-  on("trouble", (frame) => note(`The server refused: ${frame.message || frame.code}.`, "cut"));
+  on("trouble", (frame) => note(`The server refused: ${frame.message || frame.code}.`, "refused"));
   on("frame", showFrame);
 }
 
@@ -98,12 +100,10 @@ function showState(next) {
   at("send-and-cut").disabled = next.state !== "live";
   // Only what is said while we are here is read out; what was said before can be looked up.
   setTimeout(() => at("log").setAttribute("aria-live", state.state === "live" ? "polite" : "off"), 300);
-  if (before.state === "live" && next.state !== "live") {
-    const why = next.code === 4900 ? "Cut off" : `Connection lost (${next.code} ${next.reason})`.replace(" )", ")");
-    note(`${why} at ${clock(new Date())}, after message ${last}.`, "cut");
-  } else if (next.state === "stopped") {
-    note(`The server closed the door: ${next.reason} (${next.code}).`, "cut");
-  }
+  const cause = [next.reason, next.code && `code ${next.code}`].filter(Boolean).join(", ");
+  if (next.state === "stopped") note(`The server ended this connection: ${cause}.`, "cut");
+  else if (before.state === "live" && next.code === 4900) note(`Cut off after message ${last}.`, "cut");
+  else if (before.state === "live") note(`Connection lost after message ${last}: ${cause}.`, "cut");
   for (const { row, seq } of outgoing) if (!seq) row.fate.textContent = fate();
   tick();
 }
@@ -224,7 +224,6 @@ function tint(name) {
 
 /** Put a row where its number belongs; rows still without a number stay at the end. */
 function place(row, seq) {
-  const follow = atEnd();
   const rows = at("rows");
   row.remove(); // an own row moves to its place once it has a number
   let before = null;
@@ -242,7 +241,7 @@ function place(row, seq) {
     numbered.delete(Number(rows.firstElementChild.dataset.seq));
     rows.firstElementChild.remove();
   }
-  if (follow || row.dataset.own === "true") scrollToEnd();
+  if (following || row.dataset.own === "true") scrollToEnd();
   else at("to-latest").hidden = false;
 }
 
@@ -319,11 +318,6 @@ function showPresence({ members, count, change }) {
 
 // ---- the log's scrolling
 
-function atEnd() {
-  const log = at("log");
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-}
-
 function scrollToEnd() {
   at("log").scrollTop = at("log").scrollHeight;
   at("to-latest").hidden = true;
@@ -334,8 +328,11 @@ at("to-latest").addEventListener("click", () => {
   at("log").focus();
 });
 at("log").addEventListener("scroll", () => {
-  if (atEnd()) at("to-latest").hidden = true;
+  const log = at("log");
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  if (following) at("to-latest").hidden = true;
 });
+new ResizeObserver(() => following && scrollToEnd()).observe(at("log"));
 
 for (const link of document.querySelectorAll("a.skip, a.inside")) {
   // Not by following the link: the room is in the address, and would be lost from it.

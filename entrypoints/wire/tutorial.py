@@ -74,13 +74,13 @@ class Silent(Dialect):
     def presence_change(self, change: PresenceChange) -> bytes | None:
         return None
 
-    def presence_summary(self, room: RoomId, snapshot: Snapshot) -> None:
+    def presence_summary(self, room: RoomId, snapshot: Snapshot) -> bytes | None:
         return None
 
     def resync(self, room: RoomId, replay: Replay) -> bytes | None:
         return None
 
-    def removed(self, room: RoomId, code: str, reason: str) -> None:
+    def removed(self, room: RoomId, code: str, reason: str) -> bytes | None:
         return None
 
     def ping(self) -> bytes | None:
@@ -89,7 +89,7 @@ class Silent(Dialect):
     def error(self, error: HubbubError, request: RequestId | None = None) -> bytes:
         return error_frame(error, request)
 
-    def disconnect(self, disconnect: Disconnect) -> None:
+    def disconnect(self, disconnect: Disconnect) -> bytes | None:
         return None
 
 

@@ -11,7 +11,7 @@ from application.open_session import OpenSession
 from application.ports.encoding import Dialect
 from application.ports.transport import Transport
 from application.session import Session
-from domain.errors import BadFrame, HubbubError, Internal, MessageTooLarge
+from domain.errors import BadFrame, BadName, HubbubError, Internal, MessageTooLarge
 from domain.grants import Identity
 from entrypoints.wire.errors import wire_of
 from entrypoints.ws.credentials import Scope, selected_subprotocol
@@ -174,7 +174,9 @@ def _goodbye(error: HubbubError) -> Disconnect:
 
 def _turn_away(transport: Transport, dialect: Dialect, error: HubbubError) -> None:
     goodbye = _goodbye(error)
-    frames = [dialect.error(error), dialect.disconnect(goodbye)]
+    # A refused credential has asked for nothing that an error could answer: the close says it all.
+    refused = dialect.error(error) if isinstance(error, BadName) else None
+    frames = [refused, dialect.disconnect(goodbye)]
     farewell = b"".join(frame for frame in frames if frame is not None)
     transport.close(goodbye, farewell or None, discard=False)
 

@@ -1,0 +1,117 @@
+"""Who may speak in a room, how often, and when a room is too full to list."""
+
+import pytest
+
+from domain.errors import NotGranted, NotJoined, RateLimited, Refusal
+from domain.grants import DEFAULT_GRANTS, OPEN_GRANTS, Grants, Identity
+from domain.identifiers import RoomId, UserId
+from domain.options import PresenceMode, PublishPolicy, RoomOptions
+from domain.room import Room
+
+ANN = Identity(UserId("ann"), DEFAULT_GRANTS)
+READER = Identity(UserId("ann"), Grants({"*": ["join", "history", "members"]}))
+
+
+def room(options: RoomOptions | None = None, name: str = "chat") -> Room:
+    return Room(RoomId(name), options or RoomOptions())
+
+
+def outcome(of: Room, identity: Identity, *, member: bool) -> type[Refusal] | None:
+    try:
+        of.admit(identity, member=member)
+    except Refusal as refusal:
+        return type(refusal)
+    return None
+
+
+# Publishing
+
+
+@pytest.mark.parametrize(
+    ("policy", "identity", "member", "expected"),
+    [
+        (PublishPolicy.GRANTED, ANN, True, None),
+        (PublishPolicy.GRANTED, ANN, False, None),
+        (PublishPolicy.GRANTED, READER, True, NotGranted),
+        (PublishPolicy.MEMBERS, ANN, True, None),
+        (PublishPolicy.MEMBERS, ANN, False, NotJoined),
+        (PublishPolicy.MEMBERS, READER, True, NotGranted),
+        (PublishPolicy.BACKEND, ANN, True, NotGranted),
+    ],
+)
+def test_who_may_publish(
+    policy: PublishPolicy, identity: Identity, member: bool, expected: type[Refusal] | None
+) -> None:
+    assert outcome(room(RoomOptions(publish=policy)), identity, member=member) is expected
+
+
+def test_publishing_to_a_personal_room_takes_a_grant_for_personal_rooms() -> None:
+    personal = room(name="@bob")
+    assert outcome(personal, ANN, member=False) is NotGranted
+    assert outcome(personal, Identity(UserId("ann"), OPEN_GRANTS), member=False) is None
+    assert outcome(room(name="@ann"), ANN, member=True) is NotGranted
+
+
+# The room's own rate
+
+
+def test_without_a_rate_nothing_is_counted() -> None:
+    free = room()
+    for _ in range(10_000):
+        free.throttle(0.0)
+    assert free.options.rate is None
+
+
+def test_a_rate_has_a_burst_of_twice_as_many() -> None:
+    slow = room(RoomOptions(rate=5.0))
+    for _ in range(10):
+        slow.throttle(0.0)
+    with pytest.raises(RateLimited) as refused:
+        slow.throttle(0.0)
+    assert refused.value.retry_after == pytest.approx(0.2, abs=1e-3)
+
+
+def test_who_waits_as_long_as_told_is_let_through() -> None:
+    slow = room(RoomOptions(rate=0.1))
+    slow.throttle(0.0)
+    with pytest.raises(RateLimited) as refused:
+        slow.throttle(0.0)
+    wait = refused.value.retry_after
+    assert wait is not None
+    slow.throttle(wait)
+    with pytest.raises(RateLimited):
+        slow.throttle(wait)
+
+
+# Crowds
+
+
+def test_a_room_is_crowded_above_its_limit() -> None:
+    hall = room(RoomOptions(presence_limit=4))
+    assert not hall.crowds(4)
+    assert hall.crowds(5)
+
+
+def test_a_crowded_room_stays_so_until_it_is_calm() -> None:
+    hall = room(RoomOptions(presence_limit=4))
+    hall.crowds(5)
+    assert hall.crowds(3)
+    assert [hall.calms(count) for count in (5, 4, 3, 2, 0)] == [False, False, False, True, True]
+    assert hall.crowds(2)
+    hall.calm()
+    assert not hall.crowds(2)
+
+
+def test_a_calm_room_does_not_calm_again() -> None:
+    assert not room(RoomOptions(presence_limit=4)).calms(0)
+
+
+def test_a_room_that_only_counts_is_never_listed() -> None:
+    counter = room(RoomOptions(presence=PresenceMode.COUNT))
+    assert counter.crowds(1)
+    assert not counter.calms(0)
+
+
+@pytest.mark.parametrize("mode", PresenceMode)
+def test_presence_is_kept_unless_it_is_off(mode: PresenceMode) -> None:
+    assert room(RoomOptions(presence=mode)).keeps_presence is (mode is not PresenceMode.OFF)

@@ -1,0 +1,197 @@
+"""The real server in the loop of a test, with a view inside."""
+
+import asyncio
+import logging
+from contextlib import ExitStack
+from typing import Any, Protocol
+from unittest.mock import patch
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from entrypoints import server as server_module
+from entrypoints.asgi import build_container
+from entrypoints.container import Container
+from entrypoints.logs import ConsoleFormatter
+from entrypoints.settings import Settings
+from tests.peer import Frame, Peer, until
+
+
+class LogTape(logging.Handler):
+    """Log lines as the operator would read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(ConsoleFormatter())
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        self.lines.append(line)
+        if record.levelno >= logging.ERROR:
+            self.errors.append(line)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+class RunningServer:
+    """Listens on a free port of 127.0.0.1 from `start` to `stop`.
+
+    `stop` proves that the end of all connections leaves nothing behind. `log.errors` must be
+    empty by then: a test that provokes an error takes it out.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = LogTape()
+        self.container: Container
+        self._peers: list[Peer] = []
+        self._running: asyncio.Task[None] | None = None
+        self._undo = ExitStack()
+        self._server = self._build()
+
+    def _build(self) -> server_module.HubbubServer:
+        def keep(settings: Settings) -> Container:
+            self.container = build_container(settings)
+            return self.container
+
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        with patch.object(server_module, "build_container", keep):
+            server = server_module.build_server(self.settings)
+        for handler in list(root.handlers):
+            root.removeHandler(handler)
+        root.addHandler(self.log)
+
+        def restore() -> None:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+
+        self._undo.callback(restore)
+        return server
+
+    async def start(self) -> None:
+        # Without `serve`, which takes over the signals of the process.
+        self._running = asyncio.create_task(self._server._serve())
+        await until(lambda: self._server.started or self.stopped)
+        assert self._server.started, self.log.text
+
+    @property
+    def stopped(self) -> bool:
+        return self._running is not None and self._running.done()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.settings.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"{'wss' if self.settings.tls else 'ws'}://127.0.0.1:{self.port}"
+
+    # Clients
+
+    async def connect(self, path: str, **options: Any) -> Peer:
+        """A connection at a door; closed at the end if the test does not."""
+        peer = await Peer.connect(self.ws_url + path, **options)
+        self._peers.append(peer)
+        return peer
+
+    async def user(self, name: str) -> Peer:
+        """A user at the main door in open mode, past the greeting."""
+        peer = await self.connect(f"/v1/ws?user={name}")
+        await peer.expect("connected", user_id=name)
+        await peer.expect("joined", room=f"@{name}")
+        return peer
+
+    async def member(self, name: str, room: str, **position: object) -> tuple[Peer, Frame]:
+        """Such a user in a room, and the answer to its join."""
+        peer = await self.user(name)
+        joined = await peer.ask("join", room=room, **position)
+        assert joined["type"] == "joined", joined
+        return peer, joined
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.request("GET", path, **options)
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+            return await client.request(method, path, **options)
+
+    # The view inside
+
+    def metric(self, name: str, label: str | None = None) -> float:
+        """A sample as a scrape would show it; 0 for one that is not there yet."""
+        exposition = self.container.metrics().render()[0].decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(exposition)
+            for sample in family.samples
+            if sample.name == f"hubbub_{name}" and label in (None, *sample.labels.values())
+        )
+
+    def sessions(self) -> int:
+        return len(self.container.hub().sessions)
+
+    def backlog(self) -> int:
+        """Bytes that wait for the slowest peer."""
+        sessions = self.container.hub().sessions.values()
+        return max((session.transport.backlog for session in sessions), default=0)
+
+    def connections(self) -> int:
+        """Sockets that uvicorn still holds, with or without a session."""
+        return len(self._server.server_state.connections)
+
+    async def lost(self, sessions: int) -> None:
+        """Wait until that many sessions are left."""
+        await until(lambda: self.sessions() == sessions)
+
+    # The end
+
+    async def stop(self) -> None:
+        """Close what is open, prove that nothing is left, and end. Once is enough."""
+        if self._running is None:
+            self._undo.close()
+            return
+        running, self._running = self._running, None
+        try:
+            await asyncio.gather(*(peer.close() for peer in self._peers))
+            if not running.done():
+                await self._leaves_nothing()
+        finally:
+            self._server.should_exit = True
+            await running
+            self._undo.close()
+        assert not self.log.errors
+
+    async def _leaves_nothing(self) -> None:
+        try:
+            await until(lambda: not self._left())
+        except TimeoutError:
+            raise AssertionError(f"left behind: {self._left()}") from None
+
+    def _left(self) -> dict[str, float]:
+        state = self._server.server_state
+        found = {
+            "sessions": float(self.sessions()),
+            "rooms": self.metric("rooms"),
+            "sockets": float(len(state.connections)),
+            "tasks": float(len(state.tasks)),
+        }
+        return {name: number for name, number in found.items() if number}
+
+    def close_and_stop_now(self) -> None:
+        """As a signal does it, with whoever is connected."""
+        self._server.should_exit = True
+
+
+class Serve(Protocol):
+    """The fixture `serve`: starts a server in the test's loop. Arguments are those of Settings."""
+
+    async def __call__(self, **settings: Any) -> RunningServer: ...
