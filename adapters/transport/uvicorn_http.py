@@ -88,4 +88,4 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         )
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        protocol.upgrade(self.url.decode("ascii"), self.headers)
+        protocol.upgrade(self.url, self.headers)
