@@ -4,7 +4,7 @@ Swapping an adapter is one setting: each swappable port has a Selector keyed by 
 built synchronously and once; lifetimes belong to the node, not to the container.
 """
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dependency_injector import containers, providers
 
@@ -13,8 +13,9 @@ from adapters.memory.broker import MemoryBroker
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
 from adapters.transport.asgi import AsgiTransport
-from adapters.transport.link import link_of
-from adapters.transport.uvicorn_protocol import HubbubWebSocketProtocol
+from adapters.transport.lane import LaneTransport, Turn
+from adapters.transport.uvicorn_http import GuardedHttpProtocol
+from adapters.transport.uvicorn_ws import EXTENSION, LaneProtocol
 from application.close_session import CloseSession
 from application.hub import Hub
 from application.join_room import JoinRoom
@@ -31,7 +32,7 @@ from domain.origins import OriginPolicy
 from entrypoints.settings import AuthSettings, Settings, SettingsError
 from entrypoints.ws.connection import OpenTransport
 from entrypoints.ws.credentials import Scope
-from entrypoints.ws.inbox import Send
+from entrypoints.ws.inbox import Receive, Send
 
 
 def _refuse_backend(name: str) -> NoReturn:
@@ -61,10 +62,13 @@ def _session_limits(settings: Settings) -> SessionLimits:
 
 
 def _transport_opener(settings: Settings) -> OpenTransport:
-    limit = settings.limits.outbox_bytes
+    limit, turn = settings.limits.outbox_bytes, Turn()
 
-    def open_transport(scope: Scope, send: Send) -> Transport:
-        return AsgiTransport(send, limit, link_of(scope))
+    def open_transport(scope: Scope, receive: Receive, send: Send) -> Transport:
+        found = (scope.get("extensions") or {}).get(EXTENSION)
+        if found is None:
+            return AsgiTransport(receive, send, limit)
+        return LaneTransport(found["lane"], turn, limit)
 
     return open_transport
 
@@ -99,7 +103,8 @@ class Container(containers.DeclarativeContainer):
         audience=settings.provided.auth.audience,
     )
     open_transport = providers.Singleton(_transport_opener, settings)
-    websocket_protocol: Any = providers.Object(HubbubWebSocketProtocol)
+    http_protocol = providers.Object(GuardedHttpProtocol)
+    websocket_protocol = providers.Object(LaneProtocol)
 
     # Application
     hub = providers.Singleton(Hub, broker, presence, metrics)

@@ -1,7 +1,8 @@
 """The portable transport: WebSocket frames through plain ASGI `send`.
 
-Works under any ASGI server. Where the server is ours, the link underneath adds what ASGI lacks:
-the size of the write buffer, pings, and an end to a `send` that nobody reads.
+Works under any ASGI server, within what ASGI lets us see and do: the backlog is our own queue
+only, there are no pings, and a `send` that nobody reads ends when the server ends it. A cut is
+complete in hub, presence and metrics at once; the socket's end is the server's.
 """
 
 import asyncio
@@ -9,11 +10,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from adapters.transport.link import ServerLink
 from application.disconnects import Disconnect
 from application.framing import messages
-from application.ports.transport import Transport, TransportListener
+from application.ports.transport import Receive, Transport, TransportListener
 
+AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 CLOSE_DEADLINE = 5.0  # seconds a peer has to take its farewell
@@ -22,11 +23,11 @@ CLOSE_DEADLINE = 5.0  # seconds a peer has to take its farewell
 class AsgiTransport(Transport):
     """An outbox counted in bytes, and `run`, which empties it. Not reusable."""
 
-    def __init__(self, send: Send, limit: int, link: ServerLink | None = None) -> None:
+    def __init__(self, receive: AsgiReceive, send: Send, limit: int) -> None:
         """`limit`: bytes of backlog over which the peer counts as too slow."""
+        self._receive = receive
         self._send = send
         self._limit = limit
-        self._link = link
         self._listener: TransportListener | None = None
         self._queue: deque[str | bytes] = deque()
         self._queued = 0
@@ -50,11 +51,10 @@ class AsgiTransport(Transport):
 
     @property
     def backlog(self) -> int:
-        return self._queued + (self._link.buffered if self._link is not None else 0)
+        return self._queued
 
     @property
     def ready(self) -> bool:
-        # Only our own queue: the server takes from it no more than its write buffer holds.
         if self._queued > self._limit // 4:
             self._wanted = True
             return False
@@ -67,11 +67,10 @@ class AsgiTransport(Transport):
         self._wakeup.set()
 
     def ping(self) -> bool:
-        return self._link is not None and self._link.send_ping()
+        return False
 
     def heard(self) -> bool:
-        # Without a link nobody can be pinged, so nobody's silence is held against them.
-        return self._link is None or self._link.heard()
+        return True  # nobody can be pinged, so nobody's silence is held against them
 
     def close(self, disconnect: Disconnect, farewell: bytes | None, *, discard: bool) -> None:
         if self._disconnect is not None:
@@ -85,30 +84,45 @@ class AsgiTransport(Transport):
         self._deadline = asyncio.get_running_loop().call_later(CLOSE_DEADLINE, self._cut)
         self._wakeup.set()
 
-    async def run(self) -> None:
-        """See the port. Without a link the deadline of `close` ends this, and the rest is up to
-        the server."""
+    async def run(self, receive: Receive) -> int:
+        """See the port. When the deadline of `close` passes, the rest is up to the server."""
         self._writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read(receive))
+        both = {self._writer, reader}
         try:
-            await asyncio.wait({self._writer})
-            if not self._writer.cancelled():
-                self._writer.result()
-        except OSError:
-            pass  # the peer is gone, which the reading side hears too
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if reader in done:
+                return reader.result()
+            if self._disconnect is None:
+                return await reader  # writing failed; the reading side hears why
+            return 1006
         finally:
-            self._writer.cancel()
             if self._deadline is not None:
                 self._deadline.cancel()
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _read(self, receive: Receive) -> int:
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                return event.get("code") or 1005
+            text = event.get("text")
+            receive((event.get("bytes") or b"") if text is None else text)
 
     async def _write(self) -> None:
-        while True:
-            await self._empty()
-            if self._disconnect is not None:
-                code, reason, _ = self._disconnect
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-                return
-            self._wakeup.clear()
-            await self._wakeup.wait()
+        try:
+            while True:
+                await self._empty()
+                if self._disconnect is not None:
+                    code, reason, _ = self._disconnect
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                    return
+                self._wakeup.clear()
+                await self._wakeup.wait()
+        except OSError:
+            return  # the peer is gone, which the reading side hears too
 
     async def _empty(self) -> None:
         while self._queue:
@@ -126,7 +140,5 @@ class AsgiTransport(Transport):
             self._listener.overflowed()
 
     def _cut(self) -> None:
-        if self._link is not None:
-            self._link.abort()
-        elif self._writer is not None:
+        if self._writer is not None:
             self._writer.cancel()

@@ -1,9 +1,13 @@
-"""Port: the write side of one connection."""
+"""Port: one connection to one peer."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from application.disconnects import Disconnect
+
+Receive = Callable[[str | bytes], None]
+"""Takes one frame from the peer: text as str, binary as bytes. Must not raise."""
 
 
 class TransportListener(Protocol):
@@ -25,7 +29,7 @@ class Transport(Protocol):
 
     The backlog is counted in bytes: everything pushed and not yet taken by the kernel, as far as
     the server lets us see. A transport never raises for a peer that is gone; it swallows frames
-    until its session is closed. Reading is not its business.
+    until its session is closed.
     """
 
     __slots__ = ()
@@ -65,5 +69,6 @@ class Transport(Protocol):
         """
 
     @abstractmethod
-    async def run(self) -> None:
-        """Carry out the writing, until `close` was carried out or the peer is gone."""
+    async def run(self, receive: Receive) -> int:
+        """Carry frames both ways until the connection is over; returns the close code received,
+        1006 for none. Frames that arrived before are handed over first, in order."""

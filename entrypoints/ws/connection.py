@@ -4,6 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from application.disconnects import INTERNAL, Disconnect
@@ -21,7 +22,7 @@ from entrypoints.ws.inbox import Inbox, PeerGone, Receive, Send
 logger = logging.getLogger("hubbub.connection")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
-OpenTransport = Callable[[Scope, Send], Transport]
+OpenTransport = Callable[[Scope, Receive, Send], Transport]
 
 
 class Conversation(ABC):
@@ -84,44 +85,30 @@ class Doorway:
             return  # gone before there was a session to end
 
     async def _converse(self, scope: Scope, inbox: Inbox, send: Send) -> None:
-        transport = self._open_transport(scope, send)
+        transport = self._open_transport(scope, inbox.receive, send)
         dialect = self._door.dialect
         try:
             identity, conversation = await self._door.identify(scope, inbox)
         except HubbubError as error:
             _turn_away(transport, dialect, error)
-            await transport.run()
+            await transport.run(_ignore)
             return
         now = asyncio.get_running_loop().time()
         session = self._open_session(identity, transport, dialect, now, conversation.heard)
         try:
-            await self._run(session, conversation, inbox)
+            await self._run(session, conversation)
         finally:
             session.lost(1006)
 
-    async def _run(self, session: Session, conversation: Conversation, inbox: Inbox) -> None:
+    async def _run(self, session: Session, conversation: Conversation) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(session.transport.run())
-                reader = tasks.create_task(
-                    self._read(session, conversation, inbox, tasks.create_task)
-                )
-                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+                await self._begin(session, conversation, tasks.create_task)
+                receive = partial(self._handle, session, conversation)
+                session.lost(await session.transport.run(receive))
                 raise _Over
         except* _Over:
             pass
-
-    async def _read(
-        self, session: Session, conversation: Conversation, inbox: Inbox, spawn: Spawn
-    ) -> None:
-        try:
-            await self._begin(session, conversation, spawn)
-            while True:
-                frame = await inbox.next()
-                if not session.closed:
-                    self._handle(session, conversation, frame)
-        except PeerGone as gone:
-            session.lost(gone.code)
 
     async def _begin(self, session: Session, conversation: Conversation, spawn: Spawn) -> None:
         try:
@@ -131,6 +118,8 @@ class Doorway:
             session.end(_goodbye(error))
 
     def _handle(self, session: Session, conversation: Conversation, frame: str | bytes) -> None:
+        if session.closed:
+            return
         try:
             if _size(frame) > self._frame_limit:
                 raise MessageTooLarge(f"a frame may have {self._frame_limit} bytes")
@@ -156,6 +145,10 @@ def fail(session: Session, request: str | int | None = None) -> None:
     logger.error("connection %s ends on an internal error", session.id, exc_info=True)
     session.send(session.dialect.error(Internal("internal error"), request))
     session.end(INTERNAL)
+
+
+def _ignore(frame: str | bytes) -> None:
+    """What somebody who was turned away still says."""
 
 
 class _Over(Exception):

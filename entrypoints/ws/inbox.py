@@ -18,20 +18,20 @@ class PeerGone(Exception):
 class Inbox:
     """Frames from the peer, one at a time: text as str, binary as bytes."""
 
-    __slots__ = ("_receive",)
+    __slots__ = ("receive",)
 
     def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+        self.receive = receive
 
     async def connect(self) -> None:
         """Take the event that opens every connection."""
-        event = await self._receive()
+        event = await self.receive()
         if event["type"] != "websocket.connect":
             raise PeerGone(1006)
 
     async def next(self) -> str | bytes:
         """The next frame. Raises PeerGone."""
-        event = await self._receive()
+        event = await self.receive()
         if event["type"] == "websocket.disconnect":
             raise PeerGone(event.get("code") or 1005)
         text: str | None = event.get("text")

@@ -1,0 +1,201 @@
+"""The fast lane: complete frames straight to the socket, past ASGI.
+
+What it saves, per frame to a member: an ASGI event, a task switch, framing, and, for all frames
+of one loop turn but the first, a system call.
+"""
+
+import asyncio
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+from application.disconnects import Disconnect
+from application.ports.transport import Receive, Transport, TransportListener
+
+CLOSE_DEADLINE = 5.0  # seconds a peer has to take its farewell and answer the close
+
+
+class Lane(Protocol):
+    """What the server's protocol class lets us do to its connection. All of it synchronous."""
+
+    @property
+    @abstractmethod
+    def buffered(self) -> int:
+        """Bytes handed to `write` and not yet taken by the kernel."""
+
+    @abstractmethod
+    def write(self, frames: bytes) -> None:
+        """Write, or buffer what the kernel does not take."""
+
+    @abstractmethod
+    def socket_fd(self) -> int | None:
+        """The socket, when bytes may be written to it directly (no TLS), as long as nothing is
+        buffered and `is_closing` is false."""
+
+    @abstractmethod
+    def is_closing(self) -> bool:
+        """Whether the connection is gone or going: its descriptor may be another's already."""
+
+    @abstractmethod
+    def send_ping(self) -> bool:
+        """Send a WebSocket ping; False when the connection is no longer open."""
+
+    @abstractmethod
+    def heard(self) -> bool:
+        """Whether the peer gave a sign of life since the last call."""
+
+    @abstractmethod
+    def close_frame(self, code: int, reason: str) -> bytes:
+        """Begin the closing handshake; the frame to write for it, empty when it has begun."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop the connection with everything that is still unsent."""
+
+    @abstractmethod
+    def divert(self, receive: Receive, clogged: Callable[[bool], None]) -> "asyncio.Future[int]":
+        """Hand frames to `receive` from now on, those that wait first, and tell `clogged`
+        whether something is buffered whenever that changes. The result is the close code
+        received, 1006 for none, once the connection is over."""
+
+
+class Turn:
+    """The connections with something to write in this turn of the event loop."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due: list[LaneTransport] = []
+
+    def add(self, transport: "LaneTransport") -> None:
+        self._due.append(transport)
+        if len(self._due) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, []
+        for transport in due:
+            transport.flush()
+
+
+class LaneTransport(Transport):
+    """One connection's outbox: a list of frames for this turn, then the server's write buffer."""
+
+    __slots__ = (
+        "_clogged",
+        "_closing",
+        "_deadline",
+        "_fd",
+        "_lane",
+        "_limit",
+        "_listener",
+        "_overflown",
+        "_queue",
+        "_turn",
+        "_wanted",
+    )
+
+    def __init__(self, lane: Lane, turn: Turn, limit: int) -> None:
+        """`limit`: bytes of backlog over which the peer counts as too slow."""
+        self._lane = lane
+        self._turn = turn
+        self._limit = limit
+        self._listener: TransportListener | None = None
+        self._queue: list[bytes] = []
+        self._fd: int | None = None
+        self._clogged = False
+        self._overflown = False
+        self._wanted = False  # somebody saw `ready` false and waits for `drained`
+        self._closing = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def attach(self, listener: TransportListener) -> None:
+        self._listener = listener
+
+    def push(self, frames: bytes) -> None:
+        if self._closing:
+            return
+        if not self._queue:
+            self._turn.add(self)
+        self._queue.append(frames)
+
+    def flush(self) -> None:
+        """Write what was pushed in this turn, with one system call if the kernel takes it."""
+        queue = self._queue
+        if not queue:
+            return
+        frames = queue[0] if len(queue) == 1 else b"".join(queue)
+        self._queue = []
+        lane = self._lane
+        if self._clogged or self._fd is None or lane.is_closing():
+            lane.write(frames)
+        else:
+            try:
+                sent = os.write(self._fd, frames)
+            except OSError:
+                sent = 0  # full or broken; the server's own write finds out and acts
+            if sent < len(frames):
+                lane.write(frames[sent:])
+        if self._clogged:
+            self._check_limit()
+        elif self._wanted:
+            self._tell_drained()
+
+    @property
+    def backlog(self) -> int:
+        queued = sum(map(len, self._queue)) if self._queue else 0
+        return queued + (self._lane.buffered if self._clogged else 0)
+
+    @property
+    def ready(self) -> bool:
+        if self.backlog > self._limit // 4:
+            self._wanted = True
+            return False
+        return True
+
+    def ping(self) -> bool:
+        return not self._closing and self._lane.send_ping()
+
+    def heard(self) -> bool:
+        return self._lane.heard()
+
+    def close(self, disconnect: Disconnect, farewell: bytes | None, *, discard: bool) -> None:
+        if self._closing:
+            return
+        if discard:
+            self._queue.clear()
+        if farewell is not None:
+            self._queue.append(farewell)
+        self._queue.append(self._lane.close_frame(disconnect.code, disconnect.reason))
+        self._closing = True
+        self.flush()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(CLOSE_DEADLINE, self._lane.abort)
+
+    async def run(self, receive: Receive) -> int:
+        over = self._lane.divert(receive, self._note_clogged)
+        self._fd = self._lane.socket_fd()
+        try:
+            return await over
+        finally:
+            self._closing = True
+            self._queue.clear()
+            if self._deadline is not None:
+                self._deadline.cancel()
+
+    def _note_clogged(self, clogged: bool) -> None:
+        self._clogged = clogged
+        if not clogged and self._wanted:
+            self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        if self._listener is not None and self.ready:
+            self._wanted = False
+            self._listener.drained()
+
+    def _check_limit(self) -> None:
+        if self.backlog > self._limit and not self._overflown and self._listener is not None:
+            self._overflown = True
+            # Not from here: a flush runs within a loop over connections.
+            asyncio.get_running_loop().call_soon(self._listener.overflowed)
