@@ -26,7 +26,7 @@ from domain.message import Message
 from domain.options import RoomOptions
 from domain.position import Position
 from domain.room import Room
-from domain.timeline import Outcome, Replay, Timeline
+from domain.timeline import Outcome, Recovery, Replay, Timeline
 
 logger = logging.getLogger("hubbub.hub")
 
@@ -56,35 +56,34 @@ class Hub(BrokerListener, PresenceListener):
         live = self._rooms.get(room)
         if live is None:
             live = self._rooms[room] = LiveRoom(Room(room, options))
-            live.holds += 1
-            await self._open(live)
-            return live
         live.holds += 1
-        if live.opening is not None:
-            try:
-                await asyncio.shield(live.opening)
-            except BaseException:
-                self.release(live)
-                raise
+        try:
+            # Whoever opens the room may be cancelled; then the next of those who wait takes over.
+            while not live.open:
+                if live.opening is None:
+                    await self._open(live)
+                else:
+                    await asyncio.shield(live.opening)
+        except BaseException:
+            self.release(live)
+            raise
         return live
 
     async def _open(self, live: LiveRoom) -> None:
         opening = live.opening = asyncio.get_running_loop().create_future()
         try:
             await self._broker.subscribe(live.room.id, live.room.options.keep)
-        except BaseException as failure:
-            # Whoever waits for the same room must not wait for ever, also if we were cancelled.
-            if isinstance(failure, HubbubError):
-                opening.set_exception(failure)
-                opening.exception()
-            else:
-                opening.cancel()
-            self.release(live)
+            timeline = self._timeline(live.room.id)
+            live.last = (timeline.log, timeline.top)
+            live.open = True
+        except HubbubError as failure:
+            opening.set_exception(failure)
+            opening.exception()  # perhaps nobody waits
             raise
-        timeline = self._timeline(live.room.id)
-        live.last = (timeline.log, timeline.top)
-        live.opening = None
-        opening.set_result(None)
+        finally:
+            live.opening = None
+            if not opening.done():
+                opening.set_result(None)
 
     def release(self, live: LiveRoom) -> None:
         """Give up a hold; the last one out turns off the light."""
@@ -140,11 +139,26 @@ class Hub(BrokerListener, PresenceListener):
         self._drop_if_empty(live)
 
     def reread(self, membership: Membership, position: Position | None, history: int) -> Replay:
-        """What lies before the entry of a session that is already in. `pump` sends the rest."""
+        """What a session gets that is already in and joins again. `pump` sends the rest.
+
+        A live member gets what lies before its entry. One in catch-up goes on where it is, or
+        starts again from `position`. Of several readings the last one asked for counts.
+        """
         timeline = self._timeline(membership.room.id)
-        replay = replay_for(timeline, position, history, until=membership.entry.seq)
-        if replay.more and membership.catchup is None:
-            membership.catchup = CatchUp(replay.position, until=membership.entry.seq)
+        asked = position is not None or history > 0
+        if membership.catchup is not None and not membership.live:
+            if position is None:
+                at = membership.catchup.position
+                return Replay(Recovery(Outcome.NONE), [], at, not membership.catchup.done(timeline))
+            replay = replay_for(timeline, position, history)
+            membership.catchup = CatchUp(replay.position)
+            return replay
+        # What was delivered and not sent yet counts as seen at the position answered.
+        self._flush_group(self._group_of(membership))
+        until = membership.entry.seq
+        replay = replay_for(timeline, position, history, until)
+        if asked:
+            membership.catchup = CatchUp(replay.position, until) if replay.more else None
         return replay
 
     def pump(self, membership: Membership) -> None:
@@ -160,6 +174,7 @@ class Hub(BrokerListener, PresenceListener):
             if not session.transport.ready:
                 return  # `drained` calls again
             replay = membership.catchup.step(timeline)
+            _move_entry(membership, replay)
             if replay.recovery.outcome is Outcome.OK:
                 self._send_page(session, replay.messages)
             else:
@@ -188,13 +203,16 @@ class Hub(BrokerListener, PresenceListener):
     def _go_quiet(self, membership: Membership) -> None:
         if not membership.live:
             return
-        groups = self._rooms[membership.room.id].groups
-        group = groups[membership.session.dialect]
+        group = self._group_of(membership)
         self._flush_group(group)
         del group.transports[membership.session.transport]
         if not group.transports:
-            del groups[membership.session.dialect]
+            del self._rooms[membership.room.id].groups[group.dialect]
         membership.live = False
+
+    def _group_of(self, membership: Membership) -> Group:
+        """The group of a live member."""
+        return self._rooms[membership.room.id].groups[membership.session.dialect]
 
     # Fan-out
 
@@ -253,27 +271,38 @@ class Hub(BrokerListener, PresenceListener):
         replay = timeline.recover(Position.parse(log, seq))
         self._metrics.count("resyncs", label="interrupted")
         logger.warning("room %s resynced: %s", room, replay.recovery.outcome)
-        told = replay.recovery.outcome is not Outcome.OK
         for group in list(live.groups.values()):
-            self._resync_group(live, group, replay, told=told)
+            self._resync_group(live, group, replay)
         live.last = (timeline.log, timeline.top)
 
-    def _resync_group(self, live: LiveRoom, group: Group, replay: Replay, *, told: bool) -> None:
+    def _resync_group(self, live: LiveRoom, group: Group, replay: Replay) -> None:
         memberships = list(group.transports.values())
-        if told:
-            frames = group.dialect.resync(live.room.id, replay)
+        self._flush_group(group)
+        if replay.recovery.outcome is Outcome.OK:
+            self._close_hole(group, replay.messages)
         else:
-            parts = [group.dialect.message(message) for message in replay.messages]
-            frames = b"".join(part for part in parts if part is not None)
-        if frames:
-            group.queue(frames)
-            self._flush_group(group)
+            frame = group.dialect.resync(live.room.id, replay)
+            if frame is not None:
+                group.queue(frame)
+                self._flush_group(group)
         for membership in memberships:
-            membership.entry = replay.position
+            _move_entry(membership, replay)
             if replay.more:
                 self._go_quiet(membership)
                 membership.catchup = CatchUp(replay.position)
                 self.pump(membership)
+
+    def _close_hole(self, group: Group, messages: list[Message]) -> None:
+        shown = [(message.skip, group.dialect.message(message)) for message in messages]
+        frames = [(skip, frame) for skip, frame in shown if frame is not None]
+        everything = b"".join(frame for _, frame in frames)
+        skipped = {skip for skip, _ in frames}
+        for membership in group.transports.values():
+            session = membership.session
+            if session.id in skipped:
+                session.send(b"".join(f for skip, f in frames if skip != session.id) or None)
+            else:
+                session.send(everything or None)
 
     # Presence
 
@@ -298,15 +327,16 @@ class Hub(BrokerListener, PresenceListener):
 
     async def summarise(self, live: LiveRoom) -> None:
         """Tell one crowded room its count, or the whole list once it is calm again."""
+        live.summary_due = False  # before asking: what changes from here on is for the next round
         try:
             snapshot = await self._presence.snapshot(live.room.id)
         except HubbubError as failure:
             logger.warning("no presence of %s now: %s", live.room.id, failure.code)
-            return  # still due; the next round asks again
-        live.summary_due = False
+            live.summary_due = True
+            return
         if live.room.calms(snapshot.count):
             live.room.calm()
-        else:
+        if live.room.crowded:
             snapshot = replace(snapshot, members=None)
         self._broadcast(
             live,
@@ -331,3 +361,17 @@ def replay_for(
         latest = timeline.latest(history)
         replay = latest._replace(recovery=replay.recovery)
     return clip(replay, until)
+
+
+def _move_entry(membership: Membership, replay: Replay) -> None:
+    """Note what a broken numbering means for the place at which a member entered.
+
+    What lies before it is what joining again returns: never what a resync brought already.
+    """
+    match replay.recovery.outcome:
+        case Outcome.RESET:
+            membership.entry = replay.position
+        case Outcome.REWOUND:
+            valid_to = replay.recovery.valid_to or 0
+            if membership.entry.seq > valid_to:
+                membership.entry = replay.position._replace(seq=valid_to)

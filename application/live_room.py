@@ -14,40 +14,46 @@ _MAX_PENDING = 128 * 1024  # bytes a group gathers within one loop turn before i
 class Group:
     """The live members of one room who speak one dialect."""
 
-    __slots__ = ("_pending", "_size", "dialect", "transports")
+    __slots__ = ("_pending", "_sent", "_size", "dialect", "transports")
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.transports: dict[Transport, Membership] = {}
         self._pending: list[bytes] = []
         self._size = 0
+        self._sent = 0
 
     def queue(self, frame: bytes) -> bool:
         """Add a frame for everybody. Returns whether it is the first since the last flush."""
         self._pending.append(frame)
         self._size += len(frame)
         if self._size > _MAX_PENDING:
-            self.flush()
+            self._send()
             return False
         return len(self._pending) == 1
 
     def flush(self) -> int:
-        """Hand what is queued to every member. Returns how many frames went out in all."""
+        """Hand what is queued to every member. Returns how many frames went out in all since the
+        last time."""
+        if self._pending:
+            self._send()
+        sent, self._sent = self._sent, 0
+        return sent
+
+    def _send(self) -> None:
         pending = self._pending
-        if not pending:
-            return 0
         frames = pending[0] if len(pending) == 1 else b"".join(pending)
         self._pending = []
         self._size = 0
         for transport in self.transports:
             transport.push(frames)
-        return len(pending) * len(self.transports)
+        self._sent += len(pending) * len(self.transports)
 
 
 class LiveRoom:
     """A room with members on this node, or one that somebody is just entering (`holds`)."""
 
-    __slots__ = ("groups", "holds", "last", "memberships", "opening", "room", "summary_due")
+    __slots__ = ("groups", "holds", "last", "memberships", "open", "opening", "room", "summary_due")
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -55,5 +61,6 @@ class LiveRoom:
         self.memberships: dict[SessionId, Membership] = {}
         self.last: tuple[str, int] = ("", 0)  # log and seq delivered last
         self.holds = 0
+        self.open = False  # subscribed
         self.opening: asyncio.Future[None] | None = None
         self.summary_due = False

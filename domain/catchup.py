@@ -20,6 +20,11 @@ class CatchUp:
         self._position = position
         self._until = until
 
+    @property
+    def position(self) -> Position:
+        """The position after what was read."""
+        return self._position
+
     def done(self, timeline: Timeline) -> bool:
         """Whether nothing is left to read."""
         if self._until is not None:
@@ -36,7 +41,7 @@ class CatchUp:
 
 def clip(replay: Replay, until: int | None) -> Replay:
     """Leave out messages above `until`, as if the log ended there."""
-    if until is None or not replay.messages or replay.position.seq <= until:
+    if until is None or not replay.messages or replay.position.seq < until:
         return replay
     kept = [message for message in replay.messages if message.seq <= until]
     end = kept[-1].seq if kept else replay.messages[0].seq - 1

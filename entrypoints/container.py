@@ -8,7 +8,13 @@ from typing import NoReturn
 
 from dependency_injector import containers, providers
 
-from adapters.jwt_authenticator import JwtAuthenticator, VerificationKey, hmac_key, load_public_key
+from adapters.jwt_authenticator import (
+    JwtAuthenticator,
+    KeyUnusable,
+    VerificationKey,
+    hmac_key,
+    load_public_key,
+)
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
@@ -44,7 +50,10 @@ def _verification_keys(auth: AuthSettings) -> list[VerificationKey]:
     if auth.hmac_bytes is not None:
         keys.append(hmac_key(auth.hmac_bytes))
     if auth.public_key_file is not None:
-        keys.append(load_public_key(auth.public_key_file))
+        try:
+            keys.append(load_public_key(auth.public_key_file))
+        except KeyUnusable as error:
+            raise SettingsError(f"HUBBUB_AUTH__PUBLIC_KEY_FILE: {error}") from None
     return keys
 
 

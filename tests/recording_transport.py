@@ -6,7 +6,7 @@ from typing import Any
 
 from application.disconnects import Disconnect
 from application.framing import messages
-from application.ports.transport import Transport, TransportListener
+from application.ports.transport import Receive, Transport, TransportListener
 
 Frame = dict[str, Any]
 
@@ -97,5 +97,6 @@ class RecordingTransport(Transport):
             self.discarded = discard
             self._closed.set()
 
-    async def run(self) -> None:
+    async def run(self, receive: Receive) -> int:
         await self._closed.wait()
+        return 1006

@@ -1,7 +1,9 @@
 """The real server in the loop of a test, with a view inside."""
 
 import asyncio
+import gc
 import logging
+import socket
 from contextlib import ExitStack
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -66,9 +68,14 @@ class RunningServer:
             root.removeHandler(handler)
         root.addHandler(self.log)
 
+        thresholds = gc.get_threshold()
+
         def restore() -> None:
             root.handlers[:] = handlers
             root.setLevel(level)
+            # A server tunes the collector of its process, which this one has to share.
+            gc.unfreeze()
+            gc.set_threshold(*thresholds)
 
         self._undo.callback(restore)
         return server
@@ -123,6 +130,12 @@ class RunningServer:
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
             return await client.request(method, path, **options)
+
+    def narrow(self) -> None:
+        """Let the kernel hold back as little as it can for the connections that follow, so that
+        what a peer does not read is found in the server's own buffers."""
+        for listener in self._server.servers[0].sockets:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
 
     # The view inside
 

@@ -306,6 +306,12 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
     def handle_pong(self, event: Frame) -> None:
         self._admits_control()
 
+    def handle_close(self, event: Frame) -> None:
+        if self.close_sent:
+            self.transport.close()  # the answer to ours: the closing handshake is complete
+        else:
+            super().handle_close(event)
+
     def _admits_control(self) -> bool:
         if not self._controls.take(self.loop.time()):
             return True

@@ -220,12 +220,13 @@ class _Line(BrokerListener):
 
 
 class SlowPresence(MemoryPresence):
-    """The memory presence, where answers take until the gate is open."""
+    """The memory presence, where answers take until the gate is open, and snapshots may fail."""
 
     def __init__(self) -> None:
         super().__init__(clock=asyncio.get_running_loop().time)
         self.gate = asyncio.Event()
         self.gate.set()
+        self.failure: HubbubError | None = None
 
     async def enter(
         self,
@@ -244,6 +245,8 @@ class SlowPresence(MemoryPresence):
         return attendance
 
     async def snapshot(self, room: RoomId) -> Snapshot:
+        if self.failure is not None:
+            raise self.failure
         snapshot = await super().snapshot(room)
         await self.gate.wait()
         return snapshot

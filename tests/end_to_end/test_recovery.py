@@ -269,6 +269,7 @@ async def test_a_slow_reader_recovers_more_than_its_outbox_holds(serve: Serve) -
     """6 MB through an outbox of 1 MiB: pages are read as the outbox drains, so being slow is no
     reason to be cut, and what is published meanwhile waits for its turn in the log."""
     server = await serve(rooms=[{"match": "r", "history_size": 200}])
+    server.narrow()
     bob = await server.user("bob")
     text = "x" * 60 * 1024
     start = {**await publish(bob, "r", *([text] * 100)), "seq": 0}
@@ -298,18 +299,19 @@ async def test_a_slow_reader_recovers_more_than_its_outbox_holds(serve: Serve) -
 
 async def test_a_log_that_moves_past_the_cursor_is_a_told_gap(serve: Serve) -> None:
     server = await serve(
-        rooms=[{"match": "r", "history_size": 50}], limits={"messages_per_second": 0}
+        rooms=[{"match": "r", "history_size": 30}], limits={"messages_per_second": 0}
     )
+    server.narrow()
     bob = await server.user("bob")
     text = "x" * 60 * 1024
-    start = {**await publish(bob, "r", *([text] * 50)), "seq": 0}
+    start = {**await publish(bob, "r", *([text] * 30)), "seq": 0}
     ann = await SlowPeer.connect_slowly(server, "/v1/ws?user=ann")
     try:
         await ann.expect("connected")
         await ann.expect("joined")
         await ann.send({"type": "join", "room": "r", "position": start})
         joined = await ann.expect("joined", room="r", more=True)
-        top = await publish(bob, "r", *([text] * 50))
+        top = await publish(bob, "r", *([text] * 30))
         seen = seqs(joined)
         while (frame := await ann.receive())["type"] == "message":
             seen.append(frame["seq"])
