@@ -20,5 +20,5 @@ class CloseSession:
         clean = is_clean(code)
         for membership in list(session.memberships.values()):
             self._leave(membership, clean=clean)
-        self._hub.sessions.pop(session.id, None)
+        self._hub.forget(session)
         self._metrics.count("disconnects", label=str(code))

@@ -10,6 +10,7 @@ The hot path is `deliver` → `flush`. Its rules:
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from application.ports.presence import Presence, PresenceListener
 from application.session import Membership, Session
 from domain.catchup import CatchUp, clip
 from domain.errors import HubbubError
-from domain.identifiers import RoomId, SessionId
+from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import PresenceChange
 from domain.message import Message
 from domain.options import RoomOptions
@@ -43,8 +44,26 @@ class Hub(BrokerListener, PresenceListener):
         self._rooms: dict[RoomId, LiveRoom] = {}
         self._dirty: list[Group] = []
         self.sessions: dict[SessionId, Session] = {}
+        self._users: Counter[UserId] = Counter()
         metrics.gauge("sessions", lambda: len(self.sessions))
         metrics.gauge("rooms", lambda: len(self._rooms))
+
+    # Sessions
+
+    def register(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        self._users[session.identity.user] += 1
+
+    def forget(self, session: Session) -> None:
+        del self.sessions[session.id]
+        user = session.identity.user
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
+
+    def sessions_of(self, user: UserId) -> int:
+        """How many sessions a user has on this node."""
+        return self._users[user]
 
     # Rooms
 
@@ -375,3 +394,5 @@ def _move_entry(membership: Membership, replay: Replay) -> None:
             valid_to = replay.recovery.valid_to or 0
             if membership.entry.seq > valid_to:
                 membership.entry = replay.position._replace(seq=valid_to)
+                if membership.catchup is not None:
+                    membership.catchup.lower(valid_to)

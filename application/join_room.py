@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from application.disconnects import is_clean
 from application.hub import Hub
 from application.live_room import LiveRoom
 from application.ports.metrics import Metrics
 from application.ports.presence import Presence
 from application.session import Membership, Session
-from domain.errors import NotGranted, TooManyRooms, Unavailable
+from domain.errors import HubbubError, NotGranted, TooManyRooms, Unavailable
 from domain.grants import Action
 from domain.identifiers import RoomId, owner, room_id
 from domain.member import Attendance, Snapshot
@@ -61,11 +62,9 @@ class JoinRoom:
             return
         live = await self._hub.hold(room, self._catalog.of(room))
         try:
-            attendance = await self._attend(session, live)
-            if session.closed:
-                self._withdraw(session, room)
-                return
-            self._enter(session, live, attendance, told, position, history)
+            attendance = await self._admit(session, live, history)
+            if not session.closed:
+                self._enter(session, live, attendance, told, position, history)
         finally:
             self._hub.release(live)
 
@@ -78,8 +77,19 @@ class JoinRoom:
         if counted and session.counted_rooms() >= session.limits.rooms:
             raise TooManyRooms(f"a connection may be in {session.limits.rooms} rooms")
 
+    async def _admit(self, session: Session, live: LiveRoom, history: int) -> Attendance | None:
+        try:
+            attendance = await self._attend(session, live)
+            self._allow(session, live.room.id, history)  # again: it may have changed meanwhile
+        except BaseException as failure:
+            self._withdraw(session, live, clean=isinstance(failure, HubbubError))
+            raise
+        if session.closed:
+            self._withdraw(session, live, clean=False)
+        return attendance
+
     async def _attend(self, session: Session, live: LiveRoom) -> Attendance | None:
-        if not live.room.keeps_presence:
+        if session.closed or not live.room.keeps_presence:
             return None
         identity, options = session.identity, live.room.options
         return await self._presence.enter(
@@ -91,9 +101,13 @@ class JoinRoom:
             list_limit=options.presence_limit,
         )
 
-    def _withdraw(self, session: Session, room: RoomId) -> None:
-        # The session's own close has passed already and could not know of this entry.
-        self._presence.leave(room, session.id, session.identity.user, clean=False)
+    def _withdraw(self, session: Session, live: LiveRoom, *, clean: bool) -> None:
+        """Take back an entry that presence may know of although nothing came of it."""
+        if not live.room.keeps_presence:
+            return
+        if session.close_code is not None:  # its close has passed already, without this room
+            clean = is_clean(session.close_code)
+        self._presence.leave(live.room.id, session.id, session.identity.user, clean=clean)
 
     def _enter(
         self,

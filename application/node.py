@@ -15,6 +15,7 @@ class Node:
         self._presence = presence
         self._hub = hub
         self.running = False
+        self.draining = False
         self.failed = False
         broker.attach(hub)
         presence.attach(hub)

@@ -11,6 +11,7 @@ from application.ports.encoding import Dialect
 from application.ports.metrics import Metrics
 from application.ports.transport import Transport
 from application.session import Session, SessionLimits
+from domain.errors import OverCapacity
 from domain.grants import Identity
 from domain.heartbeat import Heartbeat
 from domain.identifiers import SessionId
@@ -41,8 +42,12 @@ class OpenSession:
         now: float,
         heard: Callable[[], bool] | None = None,
     ) -> Session:
-        """`now` is the loop's time. `heard` replaces the transport's idea of a sign of life."""
+        """Raises OverCapacity when the user has as many connections as one may have.
+
+        `now` is the loop's time. `heard` replaces the transport's idea of a sign of life."""
         limits = self._limits
+        if self._hub.sessions_of(identity.user) >= limits.sessions_per_user:
+            raise OverCapacity(f"a user may have {limits.sessions_per_user} connections")
         fraction = random.uniform(0.5, 1)
         session = Session(
             SessionId(secrets.token_urlsafe(12)),
@@ -57,6 +62,6 @@ class OpenSession:
             on_drained=self._hub.drained,
         )
         transport.attach(session)
-        self._hub.sessions[session.id] = session
+        self._hub.register(session)
         self._metrics.count("sessions_opened")
         return session

@@ -31,6 +31,7 @@ class SessionLimits(NamedTuple):
     commands_burst: float = 100
     ping_interval: float = 25.0
     ping_timeout: float = 10.0
+    sessions_per_user: int = 100
 
 
 class Session(TransportListener):
@@ -53,6 +54,7 @@ class Session(TransportListener):
         "_publishes",
         "_pulse",
         "_wall",
+        "close_code",
         "dialect",
         "id",
         "identity",
@@ -89,6 +91,7 @@ class Session(TransportListener):
         self._on_close = on_close
         self._on_drained = on_drained
         self._closed = False
+        self.close_code: int | None = None  # there once the session begins to end
         self._loop = asyncio.get_running_loop()
         self._answers = True
         self._pulse = self._next_beat()
@@ -162,6 +165,7 @@ class Session(TransportListener):
             self._pulse.cancel()
         if self._expiry is not None:
             self._expiry.cancel()
+        self.close_code = code
         self._on_close(self, code)
         self._closed = True
         return True

@@ -31,6 +31,11 @@ class CatchUp:
             return self._position.seq >= self._until or self._position.epoch != timeline.epoch
         return self._position == timeline.position
 
+    def lower(self, until: int) -> None:
+        """Read no further than `until` where the bound is above it."""
+        if self._until is not None:
+            self._until = min(self._until, until)
+
     def step(self, timeline: Timeline) -> Replay:
         """The next page. An outcome other than OK means that the log moved away under the
         cursor, and has to be told."""

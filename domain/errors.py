@@ -22,6 +22,7 @@ Callers act on the class or on its `code`, never on the text.
     │   └── TokenRevoked        token_revoked
     └── Failure                 nobody's fault; the same call may succeed later
         ├── Unavailable         unavailable: it was not done
+        ├── OverCapacity        over_capacity: as many connections as there may be
         ├── OutcomeUnknown      unknown: it may or may not have been done; retry with the same key
         └── Internal            internal: a bug on our side
 """
@@ -118,6 +119,10 @@ class Failure(HubbubError):
 
 class Unavailable(Failure):
     code = "unavailable"
+
+
+class OverCapacity(Failure):
+    code = "over_capacity"
 
 
 class OutcomeUnknown(Failure):

@@ -89,13 +89,13 @@ def assemble(container: Container) -> FastAPI:
 
 
 def _doors(container: Container) -> list[WebSocketRoute]:
-    settings, hub = container.settings(), container.hub()
+    settings, node = container.settings(), container.node()
     gate = Gate(
         container.authenticator(),
         container.origins(),
         open_mode=settings.auth.mode == "open",
-        connections=lambda: len(hub.sessions),
-        max_connections=settings.limits.connections,
+        admission=container.admission(),
+        welcome=lambda: not node.draining,
         auth_timeout=settings.limits.auth_timeout,
     )
 

@@ -23,6 +23,7 @@ from adapters.transport.lane import LaneTransport, Turn
 from adapters.transport.uvicorn_http import GuardedHttpProtocol
 from adapters.transport.uvicorn_ws import EXTENSION, LaneProtocol
 from application.close_session import CloseSession
+from application.drain import Drain
 from application.hub import Hub
 from application.join_room import JoinRoom
 from application.leave_room import LeaveRoom
@@ -36,6 +37,7 @@ from application.refresh_token import RefreshToken
 from application.session import SessionLimits
 from domain.origins import OriginPolicy
 from entrypoints.settings import AuthSettings, Settings, SettingsError
+from entrypoints.ws.admission import Admission, ConnectionLimits
 from entrypoints.ws.connection import OpenTransport
 from entrypoints.ws.credentials import Scope
 from entrypoints.ws.inbox import Receive, Send
@@ -67,6 +69,7 @@ def _session_limits(settings: Settings) -> SessionLimits:
         commands_burst=limits.commands_burst,
         ping_interval=settings.ping_interval,
         ping_timeout=settings.ping_timeout,
+        sessions_per_user=limits.connections_per_user,
     )
 
 
@@ -80,6 +83,13 @@ def _transport_opener(settings: Settings) -> OpenTransport:
         return LaneTransport(found["lane"], turn, limit)
 
     return open_transport
+
+
+def _admission(settings: Settings) -> Admission:
+    limits = settings.limits
+    return Admission(
+        ConnectionLimits(limits.connections, limits.connections_per_address, limits.unauthenticated)
+    )
 
 
 def _origin_policy(settings: Settings) -> OriginPolicy:
@@ -111,6 +121,7 @@ class Container(containers.DeclarativeContainer):
         issuer=settings.provided.auth.issuer,
         audience=settings.provided.auth.audience,
     )
+    admission = providers.Singleton(_admission, settings)
     open_transport = providers.Singleton(_transport_opener, settings)
     http_protocol = providers.Object(GuardedHttpProtocol)
     websocket_protocol = providers.Object(LaneProtocol)
@@ -126,3 +137,4 @@ class Container(containers.DeclarativeContainer):
     refresh_token = providers.Singleton(RefreshToken, authenticator, leave_room)
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)
+    drain = providers.Singleton(Drain, hub)

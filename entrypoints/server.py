@@ -1,16 +1,21 @@
 """Our uvicorn: one process, signals that end it with exit code 0, and a node that is watched."""
 
+import asyncio
 import gc
+import logging
 import socket
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from application.drain import Drain
 from application.node import Node
 from entrypoints.asgi import assemble, build_container
 from entrypoints.logs import logging_config
 from entrypoints.settings import Settings
+
+logger = logging.getLogger("hubbub.server")
 
 _FRAMES_BEFORE_1009 = 4  # over this many times the frame limit the WebSocket layer closes
 _GC_THRESHOLDS = (10_000, 20, 50)
@@ -18,16 +23,24 @@ _STOP_TIMEOUT = 5  # seconds connections have to end before their tasks are canc
 
 
 class HubbubServer(uvicorn.Server):
-    """Stops on TERM and INT, and when the node fails. `exit_code` says which it was."""
+    """Stops on TERM and INT, and when the node fails. `exit_code` says which it was.
 
-    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+    The first signal sends clients away over the drain window; a second one ends that at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, node: Node, drain: Drain, window: float) -> None:
         super().__init__(config)
         self._node = node
+        self._drain = drain
+        self._window = window
+        self._hurry = asyncio.Event()
         self.exit_code = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn's own would raise the signal again after the stop and end with its code.
-        self.force_exit = self.should_exit
+        if self.should_exit:
+            self.force_exit = True
+            asyncio.get_running_loop().call_soon_threadsafe(self._hurry.set)
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -37,6 +50,15 @@ class HubbubServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+
+    async def main_loop(self) -> None:
+        """Serve, then drain: the listener is still open, to say that we are not ready."""
+        await super().main_loop()
+        if self._node.failed or self.force_exit:
+            return
+        self._node.draining = True
+        logger.info("sending clients away; another signal stops at once")
+        await self._drain(self._window, self._hurry)
 
     async def on_tick(self, counter: int) -> bool:
         if self._node.failed:
@@ -66,4 +88,4 @@ def build_server(settings: Settings) -> HubbubServer:
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
     )
-    return HubbubServer(config, container.node())
+    return HubbubServer(config, container.node(), container.drain(), settings.drain_window)

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0
     presence_grace: Annotated[Number, Field(ge=0)] = 10.0
+    drain_window: Annotated[Number, Field(ge=0)] = 20.0
     allow_anonymous: bool = False
     pages: bool | None = None
     api_key: SecretStr | None = None

@@ -101,6 +101,9 @@ class LimitSettings(Section):
     commands_per_second: Rate = 50.0
     commands_burst: AtLeastOne = 100
     connections: AtLeastOne = 20_000
+    connections_per_address: AtLeastOne = 1_000
+    connections_per_user: AtLeastOne = 100
+    unauthenticated: AtLeastOne = 1_000
     auth_timeout: Seconds = 5.0
 
 

@@ -181,7 +181,7 @@ class RunningServer:
             self._server.should_exit = True
             await running
             self._undo.close()
-        assert not self.log.errors
+        assert not self.log.errors, self.log.errors
 
     async def _leaves_nothing(self) -> None:
         try:

@@ -198,6 +198,8 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
     async def send(self, message: Any) -> None:
         if message["type"] != "websocket.accept" or self.handshake_complete:
             await super().send(message)
+            if message["type"] == "websocket.http.response.body" and self.close_sent:
+                self.handshake_complete = True  # or uvicorn logs the refusal as an error of ours
         elif not self.transport.is_closing():
             self.handshake_complete = True
             self.conn.state = State.OPEN

@@ -20,7 +20,7 @@ def operations_router(*, node: Node, metrics: Metrics) -> APIRouter:
     @router.get("/readyz", summary="Whether to send clients here")
     async def readiness() -> JSONResponse:
         """200 while new connections are welcome, 503 before the start and during a stop."""
-        if not node.running:
+        if node.draining or not node.running:
             return JSONResponse({"status": "not ready"}, status_code=503)
         return JSONResponse({"status": "ready"})
 

@@ -43,6 +43,7 @@ _TABLE: dict[type[HubbubError], tuple[int, Disconnect | None]] = {
     errors.TokenExpired: (401, UNAUTHORIZED),
     errors.TokenRevoked: (401, UNAUTHORIZED),
     errors.Unavailable: (503, OVER_CAPACITY),
+    errors.OverCapacity: (503, OVER_CAPACITY),
     errors.OutcomeUnknown: (504, None),
     errors.Internal: (500, INTERNAL),
 }

@@ -79,8 +79,9 @@ class Doorway:
             if refusal is not None:
                 await _refuse(scope, send, refusal)
                 return
-            await send({"type": "websocket.accept", "subprotocol": selected_subprotocol(scope)})
-            await self._converse(scope, inbox, send)
+            with self._gate.admission.inside(scope):
+                await send({"type": "websocket.accept", "subprotocol": selected_subprotocol(scope)})
+                await self._converse(scope, inbox, send)
         except (PeerGone, OSError):
             return  # gone before there was a session to end
 
@@ -89,16 +90,19 @@ class Doorway:
         dialect = self._door.dialect
         try:
             identity, conversation = await self._door.identify(scope, inbox)
+            now = asyncio.get_running_loop().time()
+            session = self._open_session(identity, transport, dialect, now, conversation.heard)
         except HubbubError as error:
+            logger.info("turned away at %s: %s", scope["path"], error.code)
             _turn_away(transport, dialect, error)
             await transport.run(_ignore)
             return
-        now = asyncio.get_running_loop().time()
-        session = self._open_session(identity, transport, dialect, now, conversation.heard)
+        logger.info("%s opened at %s by %s", session.id, scope["path"], identity.user)
         try:
             await self._run(session, conversation)
         finally:
             session.lost(1006)
+            logger.info("%s closed", session.id)
 
     async def _run(self, session: Session, conversation: Conversation) -> None:
         try:

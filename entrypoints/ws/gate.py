@@ -12,6 +12,7 @@ from domain.grants import OPEN_GRANTS, Identity
 from domain.identifiers import UserId
 from domain.origins import OriginPolicy
 from entrypoints.wire.inbound import Auth, decode
+from entrypoints.ws.admission import Admission
 from entrypoints.ws.credentials import Scope, header, token_of
 from entrypoints.ws.inbox import Inbox
 
@@ -37,15 +38,16 @@ class Gate:
         origins: OriginPolicy,
         *,
         open_mode: bool,
-        connections: Callable[[], int],
-        max_connections: int,
+        admission: Admission,
+        welcome: Callable[[], bool],
         auth_timeout: float,
     ) -> None:
+        """`welcome` is false while the node is stopping."""
         self._authenticator = authenticator
         self._origins = origins
         self.open_mode = open_mode
-        self._connections = connections
-        self._max_connections = max_connections
+        self.admission = admission
+        self._welcome = welcome
         self._auth_timeout = auth_timeout
 
     def refusal(self, scope: Scope) -> HttpRefusal | None:
@@ -55,9 +57,10 @@ class Gate:
         if not self._origins.allows(origin, scheme, header(scope, b"host") or ""):
             logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)
             return HttpRefusal(403, "this origin may not connect")
-        if self._connections() >= self._max_connections:
-            return HttpRefusal(503, "over capacity", RETRY_AFTER)
-        return None
+        if not self._welcome():
+            return HttpRefusal(503, "restarting", RETRY_AFTER)
+        full = self.admission.full(scope)
+        return None if full is None else HttpRefusal(503, full, RETRY_AFTER)
 
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:
         """Who this is, at any door that lets people name themselves in open mode.
@@ -83,8 +86,9 @@ class Gate:
 
     async def _token_frame(self, inbox: Inbox) -> str:
         try:
-            async with asyncio.timeout(self._auth_timeout):
-                frame = decode(await inbox.next())
+            with self.admission.unknown():
+                async with asyncio.timeout(self._auth_timeout):
+                    frame = decode(await inbox.next())
         except TimeoutError:
             raise TokenMissing(f"no token within {self._auth_timeout:g} s") from None
         except BadFrame:

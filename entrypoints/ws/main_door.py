@@ -1,7 +1,7 @@
 """`/v1/ws`: any number of rooms on one connection, protocol v1."""
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ from entrypoints.ws.connection import Conversation, Door, Spawn, fail, refuse
 from entrypoints.ws.credentials import Scope, query
 from entrypoints.ws.gate import Gate
 from entrypoints.ws.inbox import Inbox
-from entrypoints.ws.room_order import RoomOrder
+from entrypoints.ws.room_order import RoomOrder, Work
 
 
 class UseCases(NamedTuple):
@@ -128,7 +128,7 @@ class _MainConversation(Conversation):
             self._session.send(replies.published(frame.id, RoomId(frame.room), outcome))
 
     def _join(self, frame: Join) -> None:
-        self._order.run(frame.room, lambda: self._answer(frame.id, self._join_now(frame)))
+        self._run_in_order(frame, partial(self._join_now, frame))
 
     async def _join_now(self, frame: Join) -> None:
         at = frame.position
@@ -163,7 +163,7 @@ class _MainConversation(Conversation):
             self._session.send(replies.left(frame.id, RoomId(frame.room)))
 
     def _history(self, frame: History) -> None:
-        self._order.run(frame.room, lambda: self._answer(frame.id, self._history_now(frame)))
+        self._run_in_order(frame, partial(self._history_now, frame))
 
     async def _history_now(self, frame: History) -> None:
         request = PageRequest(frame.before, frame.after, frame.log, frame.limit)
@@ -171,7 +171,7 @@ class _MainConversation(Conversation):
         self._session.send(replies.history(frame.id, RoomId(frame.room), page))
 
     def _members(self, frame: Members) -> None:
-        self._order.run(frame.room, lambda: self._answer(frame.id, self._members_now(frame)))
+        self._run_in_order(frame, partial(self._members_now, frame))
 
     async def _members_now(self, frame: Members) -> None:
         page = await self._cases.members(
@@ -184,7 +184,7 @@ class _MainConversation(Conversation):
     # Commands on the connection
 
     def _auth(self, frame: Auth) -> None:
-        self._spawn(self._answer(frame.id, self._auth_now(frame)))
+        self._spawn(self._answer(frame.id, partial(self._auth_now, frame)))
 
     async def _auth_now(self, frame: Auth) -> None:
         refresh = self._cases.refresh
@@ -197,9 +197,12 @@ class _MainConversation(Conversation):
     def _pong(self, frame: Pong) -> None:
         """A sign of life like any other frame; the transport has noted it already."""
 
-    async def _answer(self, request: RequestId | None, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_order(self, frame: Join | History | Members, work: Work) -> None:
+        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work))
+
+    async def _answer(self, request: RequestId | None, work: Work) -> None:
         try:
-            await work
+            await work()
         except HubbubError as error:
             refuse(self._session, error, request)
         except Exception:

@@ -6,8 +6,12 @@ from typing import Any
 
 from domain.identifiers import RoomId
 
-Command = Callable[[], Coroutine[Any, Any, None] | None]
-"""Does its work and returns None, or returns the rest of it, to be awaited."""
+Work = Callable[[], Coroutine[Any, Any, None]]
+"""Called where it is awaited: a coroutine made before would be left unawaited by a task that is
+cancelled before its first step."""
+
+Command = Callable[[], Work | None]
+"""Does its work and returns None, or returns the rest of it."""
 
 
 class RoomOrder:
@@ -30,11 +34,11 @@ class RoomOrder:
             self._waiting[room] = deque()
             self._spawn(self._finish(room, rest))
 
-    async def _finish(self, room: str, rest: Coroutine[Any, Any, None]) -> None:
+    async def _finish(self, room: str, rest: Work) -> None:
         waiting = self._waiting[room]
-        await rest
+        await rest()
         while waiting:
             following = waiting.popleft()()
             if following is not None:
-                await following
+                await following()
         del self._waiting[room]

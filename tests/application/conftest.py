@@ -156,7 +156,7 @@ class House:
 
     def counted(self, name: str, label: str = "") -> float:
         """A counter as a scrape would show it."""
-        shown = f'hubbub_{name}_total{{{label}}}' if label else f"hubbub_{name}_total"
+        shown = f"hubbub_{name}_total{{{label}}}" if label else f"hubbub_{name}_total"
         for line in self.metrics.render()[0].decode().splitlines():
             if line.startswith(shown + " "):
                 return float(line.split()[-1])
@@ -198,11 +198,13 @@ class FaultyBroker(MemoryBroker):
         self._hub.interrupted(RoomId(room))
 
     def fall_back(self, top: int, room: str = "chat") -> None:
-        """Another store takes over that knows the log up to `top`."""
+        """Another store takes over, which knows the log from its beginning up to `top`."""
         log = self._rooms[RoomId(room)]
         old, log.timeline = log.timeline, Timeline(log.timeline.epoch, log.timeline.term)
-        for message in old.page(PageRequest(before=top + 1)).messages:
-            log.timeline.append(message, RoomOptions().keep, 0.0)
+        while log.timeline.top < top:
+            request = PageRequest(after=log.timeline.top, limit=min(100, top - log.timeline.top))
+            for message in old.page(request).messages:
+                log.timeline.append(message, RoomOptions(history_size=top).keep, 0.0)
         log.timeline.begin_term(f"{old.term}+")
 
 
@@ -270,9 +272,7 @@ class Client:
             told.append(joined)
             recovery, messages, at, more = joined.replay
             self.session.send(
-                replies.joined(
-                    None, joined.room, at, recovery, messages, more, joined.snapshot
-                )
+                replies.joined(None, joined.room, at, recovery, messages, more, joined.snapshot)
             )
 
         await self.house.join(self.session, room, tell, position=position, history=history)
@@ -282,14 +282,10 @@ class Client:
     def leave(self, room: str = "chat") -> None:
         self.house.leave(self.session.memberships[RoomId(room)])
 
-    def say(
-        self, data: object = None, room: str = "chat", **how: Any
-    ) -> Published | HubbubError:
+    def say(self, data: object = None, room: str = "chat", **how: Any) -> Published | HubbubError:
         """Publish, and return what the memory broker says at once."""
         receipts: list[Published | HubbubError] = []
-        self.house.publish(
-            self.session, room, json.dumps(data).encode(), receipts.append, **how
-        )
+        self.house.publish(self.session, room, json.dumps(data).encode(), receipts.append, **how)
         (receipt,) = receipts
         return receipt
 

@@ -305,7 +305,9 @@ async def test_a_room_without_members_delivers_to_nobody() -> None:
 # Opening a room, which takes time with a broker elsewhere
 
 
-async def opening(*users: str) -> tuple[House, FaultyBroker, list[Client], list[asyncio.Task[None]]]:
+async def opening(
+    *users: str,
+) -> tuple[House, FaultyBroker, list[Client], list[asyncio.Task[None]]]:
     """Clients who wait for one subscription."""
     broker = FaultyBroker()
     broker.gate.clear()

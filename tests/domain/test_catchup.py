@@ -153,6 +153,21 @@ def test_a_bounded_reader_gives_up_with_its_log() -> None:
     assert CatchUp(at(3), until=9).done(Timeline("e2", "t1"))
 
 
+def test_the_bound_can_be_lowered_and_not_raised() -> None:
+    log = timeline(50)
+    member = CatchUp(at(0), until=40)
+    member.lower(30)
+    member.lower(35)
+    assert seqs(member.step(log)) == span(1, 30)
+    assert member.done(log)
+
+
+def test_lowering_is_nothing_to_a_reader_without_a_bound() -> None:
+    member = CatchUp(at(0))
+    member.lower(30)
+    assert seqs(member.step(timeline(50))) == span(1, 50)
+
+
 def test_a_gap_below_the_bound_is_told() -> None:
     small = Retention(size=10, ttl=600.0)
     log = timeline(30, small)
@@ -179,7 +194,7 @@ def replay(first: int, last: int, *, more: bool = False) -> Replay:
     return timeline(last).recover(at(first - 1))._replace(more=more)
 
 
-@pytest.mark.parametrize("until", [None, 9, 50])
+@pytest.mark.parametrize("until", [None, 10, 50])
 def test_nothing_to_clip(until: int | None) -> None:
     whole = replay(3, 9, more=True)
     assert clip(whole, until) == whole
@@ -189,6 +204,11 @@ def test_clipping_is_as_if_the_log_ended_there() -> None:
     clipped = clip(replay(3, 9, more=True), 6)
     assert seqs(clipped) == [3, 4, 5, 6]
     assert (clipped.position, clipped.more) == (at(6), False)
+
+
+def test_a_page_that_ends_at_the_bound_is_the_last() -> None:
+    clipped = clip(replay(3, 9, more=True), 9)
+    assert (seqs(clipped), clipped.position, clipped.more) == (span(3, 9), at(9), False)
 
 
 def test_clipping_everything_leaves_the_reader_where_it_was() -> None:

@@ -1,0 +1,80 @@
+"""How many connections there may be: in all, from one address, and yet to say who they are."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from entrypoints.ws.credentials import Scope, header
+
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+
+
+class ConnectionLimits(NamedTuple):
+    """Per node. `unknown` counts connections that have yet to hand in a token."""
+
+    total: int
+    per_address: int
+    unknown: int
+
+
+class Admission:
+    """Counts the connections of this node. One for all doors."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._unknown = 0
+        self._addresses: Counter[str] = Counter()
+
+    def full(self, scope: Scope) -> str | None:
+        """Why there is no room for one more, if there is none."""
+        if self._total >= self._limits.total:
+            return "over capacity"
+        if self._unknown >= self._limits.unknown:
+            return "over capacity: too many connections without a token yet"
+        address = counted_address(scope)
+        if address is not None and self._addresses[address] >= self._limits.per_address:
+            return "too many connections from this address"
+        return None
+
+    @contextmanager
+    def inside(self, scope: Scope) -> Iterator[None]:
+        """Count a connection for as long as it is there."""
+        address = counted_address(scope)
+        self._total += 1
+        if address is not None:
+            self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            self._total -= 1
+            if address is not None:
+                self._addresses[address] -= 1
+                if not self._addresses[address]:
+                    del self._addresses[address]
+
+    @contextmanager
+    def unknown(self) -> Iterator[None]:
+        """Count a connection while it has not said who it is."""
+        self._unknown += 1
+        try:
+            yield
+        finally:
+            self._unknown -= 1
+
+
+def counted_address(scope: Scope) -> str | None:
+    """The address a connection counts for. None: from this machine itself, and not on behalf of
+    somebody else (a proxy here that we were not told to trust still counts, as one address)."""
+    client = scope.get("client")
+    if client is None:
+        return None
+    address = str(client[0])
+    try:
+        local = ip_address(address).is_loopback
+    except ValueError:
+        local = False
+    forwarded = any(header(scope, name) is not None for name in _FORWARDED)
+    return None if local and not forwarded else address
