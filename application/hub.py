@@ -205,6 +205,8 @@ class Hub(BrokerListener, PresenceListener):
         for membership in list(session.memberships.values()):
             if membership.catchup is not None:
                 self.pump(membership)
+            elif membership.missed:
+                self._send_newest(membership)
 
     def _send_page(self, session: Session, messages: list[Message]) -> None:
         frames = [session.dialect.message(m) for m in messages if m.skip != session.id]
@@ -241,6 +243,9 @@ class Hub(BrokerListener, PresenceListener):
             return
         if message.seq:
             live.last = (message.log, message.seq)
+        if live.room.options.conflate:
+            self._conflate(live, message)
+            return
         skipped = None if message.skip is None else live.memberships.get(message.skip)
         for group in live.groups.values():
             frame = group.dialect.message(message)
@@ -257,6 +262,34 @@ class Hub(BrokerListener, PresenceListener):
             if membership is not skipped:
                 transport.push(frame)
         self._metrics.count("deliveries", len(group.transports) - 1)
+
+    def _conflate(self, live: LiveRoom, message: Message) -> None:
+        """Members who keep up get every message; the others the newest once they can take it."""
+        live.newest = message
+        for group in live.groups.values():
+            frame = group.dialect.message(message)
+            if frame is None:
+                continue
+            self._flush_group(group)
+            sent = 0
+            for transport, membership in group.transports.items():
+                if message.skip == membership.session.id:
+                    continue
+                if membership.missed or not transport.idle:
+                    membership.missed += 1
+                else:
+                    transport.push(frame)
+                    sent += 1
+            self._metrics.count("deliveries", sent)
+
+    def _send_newest(self, membership: Membership) -> None:
+        newest = self._rooms[membership.room.id].newest
+        session = membership.session
+        if newest is None or not session.transport.idle:
+            return  # `drained` calls again
+        skipped, membership.missed = membership.missed - 1, 0
+        self._metrics.count("conflated", skipped)
+        session.send(session.dialect.message(newest, skipped))
 
     def _broadcast(self, live: LiveRoom, frames: Iterator[tuple[Group, bytes | None]]) -> None:
         for group, frame in frames:
@@ -390,6 +423,7 @@ def _move_entry(membership: Membership, replay: Replay) -> None:
     match replay.recovery.outcome:
         case Outcome.RESET:
             membership.entry = replay.position
+            membership.missed = 0
         case Outcome.REWOUND:
             valid_to = replay.recovery.valid_to or 0
             if membership.entry.seq > valid_to:

@@ -6,6 +6,7 @@ from application.ports.encoding import Dialect
 from application.ports.transport import Transport
 from application.session import Membership
 from domain.identifiers import SessionId
+from domain.message import Message
 from domain.room import Room
 
 _MAX_PENDING = 128 * 1024  # bytes a group gathers within one loop turn before it is flushed
@@ -53,13 +54,24 @@ class Group:
 class LiveRoom:
     """A room with members on this node, or one that somebody is just entering (`holds`)."""
 
-    __slots__ = ("groups", "holds", "last", "memberships", "open", "opening", "room", "summary_due")
+    __slots__ = (
+        "groups",
+        "holds",
+        "last",
+        "memberships",
+        "newest",
+        "open",
+        "opening",
+        "room",
+        "summary_due",
+    )
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.groups: dict[Dialect, Group] = {}
         self.memberships: dict[SessionId, Membership] = {}
         self.last: tuple[str, int] = ("", 0)  # log and seq delivered last
+        self.newest: Message | None = None  # in a conflating room
         self.holds = 0
         self.open = False  # subscribed
         self.opening: asyncio.Future[None] | None = None

@@ -193,9 +193,10 @@ class Membership:
 
     `entry` is the position at which it went in. `announced`: the room's presence knows of it.
     `live` members get messages as they are delivered; the others read the log by `catchup`.
+    `missed` counts the messages that a conflating room holds back from a live member.
     """
 
-    __slots__ = ("announced", "catchup", "entry", "live", "room", "session")
+    __slots__ = ("announced", "catchup", "entry", "live", "missed", "room", "session")
 
     def __init__(self, session: Session, room: Room, entry: Position, *, announced: bool) -> None:
         self.session = session
@@ -204,3 +205,4 @@ class Membership:
         self.announced = announced
         self.catchup: CatchUp | None = None
         self.live = False
+        self.missed = 0

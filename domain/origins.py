@@ -19,6 +19,7 @@ _AUTHORITY = re.compile(_HOST + _PORT)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1"})
+_OWN_NAMES = _LOOPBACK_HOSTS | {"[::1]"}
 _MAX_PORT = 65535
 _FORM = "scheme://host or scheme://host:port, like https://example.com"
 
@@ -34,11 +35,13 @@ class _Origin(NamedTuple):
 class OriginPolicy:
     """One decision for WebSocket, event streams and CORS."""
 
-    __slots__ = ("_any", "_listed", "_loopback", "_null")
+    __slots__ = ("_any", "_listed", "_local", "_loopback", "_null")
 
-    def __init__(self, allowed: Sequence[str], *, loopback: bool) -> None:
+    def __init__(self, allowed: Sequence[str], *, loopback: bool, local: bool = False) -> None:
         """`allowed` holds origins, `null` for pages without one, `*` for every origin but `null`.
-        `loopback` also lets in pages served over http from this machine, at any port.
+        `loopback` also lets in pages served over http from this machine, at any port. `local`: we
+        can be reached from this machine only, so a page is of the same origin only when it names
+        us by a loopback name; any other name that leads here was made to (DNS rebinding).
 
         Raises ValueError for anything that could never match, saying what to write instead.
         """
@@ -46,6 +49,7 @@ class OriginPolicy:
         self._null = "null" in allowed
         self._listed = frozenset(_listed(text) for text in allowed if text not in ("*", "null"))
         self._loopback = loopback
+        self._local = local
 
     def allows(self, origin: str | None, scheme: str, host: str) -> bool:
         """Whether a page of this origin may talk to us.
@@ -65,7 +69,10 @@ class OriginPolicy:
             self._any
             or page in self._listed
             or (self._loopback and page.scheme == "http" and page.host in _LOOPBACK_HOSTS)
-            or _is_same(page, _HTTP_SCHEMES.get(scheme, scheme), host)
+            or (
+                (not self._local or page.host in _OWN_NAMES)
+                and _is_same(page, _HTTP_SCHEMES.get(scheme, scheme), host)
+            )
         )
 
 

@@ -36,6 +36,7 @@ from application.read_history import ReadHistory
 from application.refresh_token import RefreshToken
 from application.session import SessionLimits
 from domain.origins import OriginPolicy
+from entrypoints.bind import is_loopback
 from entrypoints.settings import AuthSettings, Settings, SettingsError
 from entrypoints.ws.admission import Admission, ConnectionLimits
 from entrypoints.ws.connection import OpenTransport
@@ -93,7 +94,10 @@ def _admission(settings: Settings) -> Admission:
 
 
 def _origin_policy(settings: Settings) -> OriginPolicy:
-    return OriginPolicy(settings.origins, loopback=settings.auth.mode == "open")
+    is_open = settings.auth.mode == "open"
+    # Where tokens are asked for, a page that came by a made-up name has none to show.
+    local = is_open and is_loopback(settings.host)
+    return OriginPolicy(settings.origins, loopback=is_open, local=local)
 
 
 class Container(containers.DeclarativeContainer):

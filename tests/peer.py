@@ -103,6 +103,13 @@ class Peer:
         assert not frames, frames
         return code, reason
 
+    async def closed_after_farewell(self) -> tuple[int | None, str]:
+        """As `closed`, at `/v1/ws`: nothing but a `disconnect` that says the same comes before."""
+        frames, code, reason = await self.ending()
+        farewell = [(frame["type"], frame["code"], frame["reason"]) for frame in frames]
+        assert farewell == [("disconnect", code, reason)], frames
+        return code, reason
+
     async def close(self, code: int = 1000) -> None:
         """A goodbye."""
         await self.connection.close(code)

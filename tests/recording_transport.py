@@ -35,7 +35,7 @@ class RecordingTransport(Transport):
         return [json.loads(message) for push in self.pushes for message in messages(push)]
 
     def stall(self) -> None:
-        """Not ready from here on."""
+        """Neither ready nor idle from here on."""
         self._room = 0
 
     def drain(self, room: int | None = None) -> None:
@@ -81,6 +81,14 @@ class RecordingTransport(Transport):
             self._wanted = True
             return False
         return True
+
+    @property
+    def idle(self) -> bool:
+        return self.ready
+
+    @property
+    def idle(self) -> bool:
+        return self.ready
 
     def ping(self) -> bool:
         self.pings += self.answers_pings

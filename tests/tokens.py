@@ -10,14 +10,14 @@ SECRET = "a-secret-of-more-than-thirty-two-bytes"
 OTHER_SECRET = "another-secret-of-over-thirty-two-bytes"
 
 
-def claims(user: str, *, expires_in: float = 600.0, **further: object) -> dict[str, Any]:
+def claims(user: str, expires_in: float = 600.0, /, **further: object) -> dict[str, Any]:
     """The claims of a token for `user`; `expires_in` is seconds."""
     return {"sub": user, "exp": time.time() + expires_in, **further}
 
 
-def token(user: str, *, expires_in: float = 600.0, **further: object) -> str:
+def token(user: str, expires_in: float = 600.0, /, **further: object) -> str:
     """A token that a server with SECRET accepts."""
-    return jwt.encode(claims(user, expires_in=expires_in, **further), SECRET, algorithm="HS256")
+    return jwt.encode(claims(user, expires_in, **further), SECRET, algorithm="HS256")
 
 
 def _without(claim: str) -> Callable[[str], str]:
@@ -37,7 +37,7 @@ def _of_another_family(user: str) -> str:
 
 BAD_TOKENS: dict[str, tuple[Callable[[str], str], str]] = {
     "wrong signature": (lambda user: jwt.encode(claims(user), OTHER_SECRET), "token_invalid"),
-    "expired": (lambda user: token(user, expires_in=-60), "token_expired"),
+    "expired": (lambda user: token(user, -60), "token_expired"),
     "alg none": (lambda user: jwt.encode(claims(user), "", algorithm="none"), "token_invalid"),
     "no sub": (_without("sub"), "token_invalid"),
     "no exp": (_without("exp"), "token_invalid"),

@@ -60,6 +60,13 @@ class AsgiTransport(Transport):
             return False
         return True
 
+    @property
+    def idle(self) -> bool:
+        if self._queue:
+            self._wanted = True
+            return False
+        return True
+
     def _enqueue(self, frames: bytes) -> None:
         for message in messages(frames):
             self._queue.append(message)

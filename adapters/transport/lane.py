@@ -154,6 +154,12 @@ class LaneTransport(Transport):
             return False
         return True
 
+    @property
+    def idle(self) -> bool:
+        if self._clogged:
+            self._wanted = True
+        return not self._clogged
+
     def ping(self) -> bool:
         return not self._closing and self._lane.send_ping()
 

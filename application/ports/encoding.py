@@ -24,8 +24,9 @@ class Dialect(Protocol):
     __slots__ = ()
 
     @abstractmethod
-    def message(self, message: Message) -> bytes | None:
-        """A message of a room, numbered or ephemeral."""
+    def message(self, message: Message, skipped: int = 0) -> bytes | None:
+        """A message of a room, numbered or ephemeral; `skipped` is how many before it this member
+        of a conflating room is not sent."""
 
     @abstractmethod
     def presence_change(self, change: PresenceChange) -> bytes | None:

@@ -21,7 +21,7 @@ class TransportListener(Protocol):
 
     @abstractmethod
     def drained(self) -> None:
-        """The transport is `ready` again after somebody saw that it was not."""
+        """The transport is `ready` or `idle` again after somebody saw that it was not."""
 
 
 class Transport(Protocol):
@@ -51,6 +51,12 @@ class Transport(Protocol):
     @abstractmethod
     def ready(self) -> bool:
         """Whether there is room for a page of history. After a False, `drained` will be told."""
+
+    @property
+    @abstractmethod
+    def idle(self) -> bool:
+        """Whether the peer keeps up: nothing from earlier turns waits. After a False, `drained`
+        will be told."""
 
     @abstractmethod
     def ping(self) -> bool:

@@ -26,21 +26,21 @@ _text = Decoder(_Text)
 _TEXT_STRING = b'{"text":"'
 
 
-def _anything(message: Message) -> bytes:
+def _anything(message: Message, skipped: int = 0) -> bytes:
     """A message as JSON, its data as it is."""
     return b'{"type":"message","from":%b,"data":%b%b' % (
         sender(message.sender),
         message.data,
-        _ending(message),
+        _ending(message, skipped),
     )
 
 
-def _texting(message: Message) -> bytes:
+def _texting(message: Message, skipped: int = 0) -> bytes:
     """A message as JSON: `{"text": T}` as its text, anything else as its text and its data."""
     return b'{"type":"message","from":%b,%b%b' % (
         sender(message.sender),
         _text_fields(message.data),
-        _ending(message),
+        _ending(message, skipped),
     )
 
 
@@ -58,9 +58,10 @@ def _text_fields(data: bytes) -> bytes:
     return b'"text":%b,"data":%b' % (text, data)
 
 
-def _ending(message: Message) -> bytes:
+def _ending(message: Message, skipped: int) -> bytes:
     place = b',"seq":%d' % message.seq if message.seq else b',"ephemeral":true'
-    return b'%b,"ts":%b}' % (place, timestamp(message.ts))
+    behind = b',"skipped":%d' % skipped if skipped else b""
+    return b'%b,"ts":%b%b}' % (place, timestamp(message.ts), behind)
 
 
 class Silent(Dialect):
@@ -68,7 +69,7 @@ class Silent(Dialect):
 
     __slots__ = ()
 
-    def message(self, message: Message) -> bytes | None:
+    def message(self, message: Message, skipped: int = 0) -> bytes | None:
         return None
 
     def presence_change(self, change: PresenceChange) -> bytes | None:
@@ -107,8 +108,8 @@ class Lobby(Silent):
 
     __slots__ = ()
 
-    def message(self, message: Message) -> bytes:
-        return text_frame(_anything(message))
+    def message(self, message: Message, skipped: int = 0) -> bytes:
+        return text_frame(_anything(message, skipped))
 
     def presence_change(self, change: PresenceChange) -> bytes:
         return text_frame(
@@ -125,8 +126,8 @@ class Scalable(Silent):
 
     __slots__ = ()
 
-    def message(self, message: Message) -> bytes:
-        return text_frame(_texting(message))
+    def message(self, message: Message, skipped: int = 0) -> bytes:
+        return text_frame(_texting(message, skipped))
 
     def resync(self, room: RoomId, replay: Replay) -> bytes:
         return _resync(room, replay, listed(map(_texting, replay.messages)))

@@ -47,7 +47,7 @@ class V1(Dialect):
 
     __slots__ = ()
 
-    def message(self, message: Message) -> bytes:
+    def message(self, message: Message, skipped: int = 0) -> bytes:
         room, ts = message.room.encode(), timestamp(message.ts)
         if not message.seq:
             frame = _EPHEMERAL % (room, sender(message.sender), message.data, ts)
@@ -72,6 +72,8 @@ class V1(Dialect):
                 message.data,
                 ts,
             )
+        if skipped:
+            frame = b'%b,"skipped":%d}' % (frame[:-1], skipped)
         return text_frame(frame)
 
     def presence_change(self, change: PresenceChange) -> bytes:

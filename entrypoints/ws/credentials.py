@@ -18,6 +18,12 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def whole_header(scope: Scope, name: bytes) -> str | None:
+    """All headers of that (lower-case) name as one, joined by commas (RFC 9110, 5.3)."""
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    return ", ".join(values) if values else None
+
+
 def query(scope: Scope, name: str) -> str | None:
     """The first query parameter of that name."""
     text = scope["query_string"].decode("latin-1")

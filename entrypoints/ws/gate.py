@@ -13,7 +13,7 @@ from domain.identifiers import UserId
 from domain.origins import OriginPolicy
 from entrypoints.wire.inbound import Auth, decode
 from entrypoints.ws.admission import Admission
-from entrypoints.ws.credentials import Scope, header, token_of
+from entrypoints.ws.credentials import Scope, header, token_of, whole_header
 from entrypoints.ws.inbox import Inbox
 
 logger = logging.getLogger("hubbub.gate")
@@ -52,7 +52,7 @@ class Gate:
 
     def refusal(self, scope: Scope) -> HttpRefusal | None:
         """Why this upgrade is refused, if it is."""
-        origin = header(scope, b"origin")
+        origin = whole_header(scope, b"origin")
         scheme = "https" if scope.get("scheme") == "wss" else "http"
         if not self._origins.allows(origin, scheme, header(scope, b"host") or ""):
             logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)

@@ -204,7 +204,7 @@ class FaultyBroker(MemoryBroker):
         while log.timeline.top < top:
             request = PageRequest(after=log.timeline.top, limit=min(100, top - log.timeline.top))
             for message in old.page(request).messages:
-                log.timeline.append(message, RoomOptions(history_size=top).keep, 0.0)
+                log.timeline.append(message, Retention(top, 600.0), self._clock())
         log.timeline.begin_term(f"{old.term}+")
 
 

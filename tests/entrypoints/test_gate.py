@@ -2,14 +2,15 @@
 
 import asyncio
 import base64
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from entrypoints.settings import SettingsError, load_settings
-from tests.peer import Peer
+from tests.peer import Peer, until
 from tests.running_server import RunningServer, Serve
 from tests.server_process import ServeProcess
 from tests.tokens import BAD_TOKENS, SECRET, token
@@ -145,7 +146,7 @@ async def test_a_token_may_come_in_a_header(serve: Serve) -> None:
 
 async def test_of_several_tokens_the_subprotocol_counts_then_the_header(serve: Serve) -> None:
     server = await serve(**JWT)
-    bad = token("ann", expires_in=-60)
+    bad = token("ann", -60)
     header = {"Authorization": f"Bearer {token('ann')}"}
     peer = await server.connect(f"/ws/secure?token={bad}", additional_headers=header)
     assert await works(peer, "/ws/secure")
@@ -280,7 +281,8 @@ async def show_everywhere(url: str, canary: str) -> None:
             peer = await Peer.connect(**options)
             await peer.close()
         peer = await Peer.connect(url + door)
-        await peer.send({"type": "auth", "token": canary}, {"type": "auth", "token": canary})
+        with suppress(ConnectionClosed):
+            await peer.send({"type": "auth", "token": canary}, {"type": "auth", "token": canary})
         await peer.close()
     for path in (f"/nowhere?token={canary}", f"/ws/a/b/c?token={canary}"):
         with pytest.raises(InvalidStatus):
@@ -425,13 +427,41 @@ async def test_a_full_server_says_so_before_the_upgrade(serve: Serve, door: str)
     assert await (await server.user("third")).is_quiet()
 
 
-async def test_who_has_not_shown_a_token_yet_takes_a_place_too(serve: Serve) -> None:
-    server = await serve(**JWT, limits={"connections": 2})
+@pytest.mark.parametrize("limit", ["connections", "unauthenticated"])
+async def test_who_has_yet_to_show_a_token_takes_a_place(serve: Serve, limit: str) -> None:
+    server = await serve(**JWT, limits={limit: 2})
     waiting = [await server.connect("/v1/ws") for _ in range(2)]
-    with pytest.raises(InvalidStatus) as refused:
-        await server.connect("/v1/ws")
-    assert refused.value.response.status_code == 503
+    assert await status(server) == 503
     await asyncio.gather(*(peer.close() for peer in waiting))
+    await until(lambda: not server.connections())
+    assert await status(server) == 101
+
+
+async def test_a_user_has_so_many_connections(serve: Serve) -> None:
+    server = await serve(limits={"connections_per_user": 2})
+    first = await server.user("ann")
+    await server.connect("/ws/rooms/r/ann")
+    third = await server.connect("/v1/ws?user=ann")
+    assert await refusal(third, "/v1/ws") == (4100, "over_capacity")
+    lobby = await server.connect("/ws/ann")
+    assert await refusal(lobby, "/ws/ann") == (4100, "over_capacity")
+    assert await first.is_quiet()
+    assert await (await server.user("bob")).is_quiet()
+    await first.close()
+    await server.lost(2)
+    assert await (await server.user("ann")).is_quiet()
+
+
+async def test_an_address_has_so_many_connections_and_this_machine_any(serve: Serve) -> None:
+    server = await serve(limits={"connections_per_address": 1})
+    for _ in range(3):
+        await server.connect("/ws")  # from this machine
+    behind_a_proxy = {"X-Forwarded-For": "192.0.2.7"}  # whoever it is, it is not this machine
+    await server.connect("/ws", additional_headers=behind_a_proxy)
+    with pytest.raises(InvalidStatus) as refused:
+        await server.connect("/ws", additional_headers=behind_a_proxy)
+    assert refused.value.response.status_code == 503
+    await server.connect("/ws")
 
 
 # Settings
