@@ -118,14 +118,14 @@ class JoinRoom:
         position: Position | None,
         history: int,
     ) -> None:
-        membership, replay = self._hub.enter(
+        membership, replay = self._hub.reader.enter(
             session, live, position, history, announced=attendance is not None
         )
         self._metrics.count("recoveries", label=replay.recovery.outcome)
         snapshot = None if attendance is None else self._listed(live, attendance.snapshot)
         newcomer = attendance is None or attendance.joined
         told(Joined(live.room.id, replay, snapshot, newcomer))
-        self._hub.pump(membership)
+        self._hub.reader.pump(live, membership)
 
     async def _again(
         self,
@@ -139,10 +139,10 @@ class JoinRoom:
         live = self._hub.find(room.id)
         if live is None or membership.session.memberships.get(room.id) is not membership:
             raise Unavailable(f"{room.id} was left meanwhile")
-        replay = self._hub.reread(membership, position, history)
+        replay = self._hub.reader.reread(live, membership, position, history)
         listed = None if snapshot is None else self._listed(live, snapshot)
         told(Joined(room.id, replay, listed, newcomer=False))
-        self._hub.pump(membership)
+        self._hub.reader.pump(live, membership)
 
     def _listed(self, live: LiveRoom, snapshot: Snapshot) -> Snapshot:
         """Without the list where the room is too crowded for one."""

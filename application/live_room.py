@@ -76,3 +76,7 @@ class LiveRoom:
         self.open = False  # subscribed
         self.opening: asyncio.Future[None] | None = None
         self.summary_due = False
+
+    def group_of(self, membership: Membership) -> Group:
+        """The group of a live member."""
+        return self.groups[membership.session.dialect]

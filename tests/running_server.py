@@ -16,7 +16,7 @@ from entrypoints.asgi import build_container
 from entrypoints.container import Container
 from entrypoints.logs import ConsoleFormatter
 from entrypoints.settings import Settings
-from tests.peer import Frame, Peer, until
+from tests.peer import DEADLINE, Frame, Peer, until
 
 
 class LogTape(logging.Handler):
@@ -199,9 +199,16 @@ class RunningServer:
         }
         return {name: number for name, number in found.items() if number}
 
-    def close_and_stop_now(self) -> None:
-        """As a signal does it, with whoever is connected."""
+    def begin_to_stop(self) -> None:
+        """What a signal does, with whoever is connected."""
         self._server.should_exit = True
+
+    async def ended(self) -> int:
+        """Wait for an end that has begun, and return what the exit code of a process would be."""
+        assert self._running is not None
+        await asyncio.wait({self._running}, timeout=DEADLINE)
+        assert self.stopped, self.log.text
+        return self._server.exit_code
 
 
 class Serve(Protocol):

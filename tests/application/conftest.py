@@ -43,12 +43,13 @@ class LeapingLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._now = 1000.0
-        super().__init__(_LeapingSelector(self._leap))
+        super().__init__(_LeapingSelector(self.stand_still))
 
     def time(self) -> float:
         return self._now
 
-    def _leap(self, seconds: float) -> None:
+    def stand_still(self, seconds: float) -> None:
+        """What a process does that is not given a processor: time passes, and nothing happens."""
         self._now += seconds
 
 

@@ -1,0 +1,185 @@
+"""Members on their way to the live end of a room's log, and back onto it when it breaks."""
+
+import logging
+
+from application.fan_out import FanOut
+from application.live_room import Group, LiveRoom
+from application.ports.broadcasting import Broker
+from application.ports.metrics import Metrics
+from application.session import Membership, Session
+from domain.catchup import CatchUp, clip
+from domain.identifiers import RoomId
+from domain.message import Message
+from domain.position import Position
+from domain.timeline import Outcome, Recovery, Replay, Timeline
+
+logger = logging.getLogger("hubbub.hub")
+
+
+class LogReader:
+    """Reads subscribed rooms' logs for their members, page by page as these have room for it.
+
+    Every method is one step without waiting: nothing is delivered between a look at the log and
+    what follows from it.
+    """
+
+    def __init__(self, broker: Broker, fan_out: FanOut, metrics: Metrics) -> None:
+        self._broker = broker
+        self._fan_out = fan_out
+        self._metrics = metrics
+
+    def timeline(self, room: RoomId) -> Timeline:
+        """The log of a live room."""
+        timeline = self._broker.timeline(room)
+        if timeline is None:
+            raise RuntimeError(f"{room} is live without a subscription")
+        return timeline
+
+    def enter(
+        self,
+        session: Session,
+        live: LiveRoom,
+        position: Position | None,
+        history: int,
+        *,
+        announced: bool,
+    ) -> tuple[Membership, Replay]:
+        """Register a session and read what it has to catch up on.
+
+        The caller sends the replay and then calls `pump`, without waiting in between.
+        """
+        timeline = self.timeline(live.room.id)
+        replay = replay_for(timeline, position, history)
+        membership = Membership(session, live.room, replay.position, announced=announced)
+        live.memberships[session.id] = membership
+        session.memberships[live.room.id] = membership
+        if replay.more:
+            membership.entry = timeline.position
+            membership.catchup = CatchUp(replay.position)
+        else:
+            self._fan_out.add(live, membership)
+        return membership, replay
+
+    def reread(
+        self, live: LiveRoom, membership: Membership, position: Position | None, history: int
+    ) -> Replay:
+        """What a session gets that is already in and joins again. `pump` sends the rest.
+
+        A live member gets what lies before its entry. One in catch-up goes on where it is, or
+        starts again from `position`. Of several readings the last one asked for counts.
+        """
+        timeline = self.timeline(live.room.id)
+        asked = position is not None or history > 0
+        if membership.catchup is not None and not membership.live:
+            if position is None:
+                at = membership.catchup.position
+                return Replay(Recovery(Outcome.NONE), [], at, not membership.catchup.done(timeline))
+            replay = replay_for(timeline, position, history)
+            membership.catchup = CatchUp(replay.position)
+            return replay
+        # What was delivered and not sent yet counts as seen at the position answered.
+        self._fan_out.flush_group(live.group_of(membership))
+        until = membership.entry.seq
+        replay = replay_for(timeline, position, history, until)
+        if asked:
+            membership.catchup = CatchUp(replay.position, until) if replay.more else None
+        return replay
+
+    def pump(self, live: LiveRoom, membership: Membership) -> None:
+        """Send pages to a member in catch-up while there is room; take it live at the end."""
+        session = membership.session
+        while membership.catchup is not None and not session.closed:
+            timeline = self.timeline(live.room.id)
+            if membership.catchup.done(timeline):
+                membership.catchup = None
+                if not membership.live:
+                    self._fan_out.add(live, membership)
+                return
+            if not session.transport.ready:
+                return  # pumped again when it drains
+            replay = membership.catchup.step(timeline)
+            _move_entry(membership, replay)
+            if replay.recovery.outcome is Outcome.OK:
+                _send_page(session, replay.messages)
+            else:
+                self._metrics.count("resyncs", label="catchup")
+                session.send(session.dialect.resync(live.room.id, replay))
+
+    def resync(self, live: LiveRoom) -> None:
+        """Bring a room's live members from what was delivered last to the log as it is now."""
+        timeline = self.timeline(live.room.id)
+        log, seq = live.last
+        replay = timeline.recover(Position.parse(log, seq))
+        self._metrics.count("resyncs", label="interrupted")
+        logger.warning("room %s resynced: %s", live.room.id, replay.recovery.outcome)
+        for group in list(live.groups.values()):
+            self._resync_group(live, group, replay)
+        live.last = (timeline.log, timeline.top)
+
+    def _resync_group(self, live: LiveRoom, group: Group, replay: Replay) -> None:
+        memberships = list(group.transports.values())
+        self._fan_out.flush_group(group)
+        if replay.recovery.outcome is Outcome.OK:
+            _close_hole(group, replay.messages)
+        else:
+            frame = group.dialect.resync(live.room.id, replay)
+            if frame is not None:
+                group.queue(frame)
+                self._fan_out.flush_group(group)
+        for membership in memberships:
+            _move_entry(membership, replay)
+            if replay.more:
+                self._fan_out.remove(live, membership)
+                membership.catchup = CatchUp(replay.position)
+                self.pump(live, membership)
+
+
+def replay_for(
+    timeline: Timeline, position: Position | None, history: int, until: int | None = None
+) -> Replay:
+    """What a newcomer gets: what follows its position, else the newest `history` messages.
+
+    A position of a log that is gone (RESET) falls back to the history asked for.
+    """
+    if position is None:
+        return clip(timeline.latest(history), until)
+    replay = timeline.recover(position)
+    if replay.recovery.outcome is Outcome.RESET and history:
+        latest = timeline.latest(history)
+        replay = latest._replace(recovery=replay.recovery)
+    return clip(replay, until)
+
+
+def _send_page(session: Session, messages: list[Message]) -> None:
+    frames = [session.dialect.message(m) for m in messages if m.skip != session.id]
+    session.send(b"".join(frame for frame in frames if frame is not None) or None)
+
+
+def _close_hole(group: Group, messages: list[Message]) -> None:
+    shown = [(message.skip, group.dialect.message(message)) for message in messages]
+    frames = [(skip, frame) for skip, frame in shown if frame is not None]
+    everything = b"".join(frame for _, frame in frames)
+    skipped = {skip for skip, _ in frames}
+    for membership in group.transports.values():
+        session = membership.session
+        if session.id in skipped:
+            session.send(b"".join(f for skip, f in frames if skip != session.id) or None)
+        else:
+            session.send(everything or None)
+
+
+def _move_entry(membership: Membership, replay: Replay) -> None:
+    """Note what a broken numbering means for the place at which a member entered.
+
+    What lies before it is what joining again returns: never what a resync brought already.
+    """
+    match replay.recovery.outcome:
+        case Outcome.RESET:
+            membership.entry = replay.position
+            membership.missed = 0
+        case Outcome.REWOUND:
+            valid_to = replay.recovery.valid_to or 0
+            if membership.entry.seq > valid_to:
+                membership.entry = replay.position._replace(seq=valid_to)
+                if membership.catchup is not None:
+                    membership.catchup.lower(valid_to)

@@ -1,0 +1,145 @@
+"""A client that does not read costs itself only: so many bytes, so many seconds, then it is cut."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.peer import Frame, Peer, until
+from tests.raw_client import RawClient
+from tests.running_server import RunningServer, Serve
+
+TEXT = "x" * 20_000
+
+
+@asynccontextmanager
+async def deaf_member(
+    server: RunningServer, path: str = "/v1/ws?user=deaf"
+) -> AsyncIterator[RawClient]:
+    """Somebody in room `r` who never reads."""
+    server.narrow()
+    client = await RawClient.connect(server.port, path)
+    try:
+        if path.startswith("/v1"):
+            await client.send({"type": "join", "room": "r"})
+        await until(lambda: server.metric("rooms") > 0)
+        yield client
+    finally:
+        client.close()
+
+
+async def talk(server: RunningServer, talker: Peer, *listeners: Peer) -> tuple[list[int], int]:
+    """Publish until somebody is cut, and ten times more. Every listener gets everything in order
+    all the while. Returns the seqs, and the most that waited for anybody."""
+    seqs: list[int] = []
+    backlog = 0
+    left = 10
+    while left:
+        ack = await talker.ask("publish", room="r", data=TEXT, echo=False)
+        seqs.append(ack["seq"])
+        for listener in listeners:
+            await listener.expect("message", room="r", seq=ack["seq"])
+        backlog = max(backlog, server.backlog())
+        left -= bool(server.metric("disconnects_total"))
+        assert len(seqs) < 1000, "nobody is ever cut"
+    return seqs, backlog
+
+
+@pytest.mark.parametrize("path", ["/v1/ws?user=deaf", "/ws/rooms/r/deaf"])
+async def test_who_never_reads_is_cut_at_its_limit_and_nobody_else_notices(
+    serve: Serve, path: str
+) -> None:
+    server = await serve(limits={"messages_per_second": 0})
+    limit = server.settings.limits.outbox_bytes
+    async with deaf_member(server, path):
+        talker, _ = await server.member("talker", "r")
+        listener, _ = await server.member("listener", "r")
+        await talker.expect("join", user="listener")
+
+        seqs, backlog = await talk(server, talker, listener)
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert limit / 2 < backlog <= limit + 2 * len(TEXT)
+        assert server.metric("disconnects_total", "4102") == 1
+        assert server.sessions() == 2
+        # The socket and what waits for it are gone 5 s later at the latest, though nobody reads.
+        await until(lambda: server.connections() == 2, within=7)
+    assert await listener.is_quiet()  # a slow member may come back within the grace
+
+
+async def test_who_is_cut_learns_why_and_resumes_without_loss(serve: Serve) -> None:
+    server = await serve(
+        rooms=[{"match": "r", "history_size": 2000}], limits={"messages_per_second": 0}
+    )
+    async with deaf_member(server) as client:
+        talker, _ = await server.member("talker", "r")
+        seqs, _ = await talk(server, talker)
+        frames = await client.read_to_the_close()
+    *texts, (_, farewell) = frames
+    assert int.from_bytes(farewell[:2], "big") == 4102
+    decoded: list[Frame] = [json.loads(text) for opcode, text in texts if opcode == 1]
+    assert decoded[-1]["type"] == "disconnect"
+    assert decoded[-1]["code"] == 4102
+    messages = [frame for frame in decoded if frame["type"] == "message"]
+    heard = [message["seq"] for message in messages]
+    assert heard == list(range(1, len(heard) + 1))  # in order and without a hole, as far as it got
+    assert len(heard) < len(seqs)
+
+    position = {"log": messages[0]["log"], "seq": heard[-1]}
+    back, joined = await server.member("deaf", "r", position=position)
+    assert joined["recovery"] == {"outcome": "ok"}
+    rest = [message["seq"] for message in joined["messages"]]
+    while rest[-1] < seqs[-1]:
+        rest.append((await back.expect("message", room="r"))["seq"])
+    assert heard + rest == seqs
+
+
+async def test_small_frames_are_counted_in_bytes_too(serve: Serve) -> None:
+    """Four bytes for each of these characters on the wire, and none of them is plain ASCII."""
+    server = await serve(
+        limits={"messages_per_second": 0, "outbox_bytes": 262_144, "frame_bytes": 65_536}
+    )
+    async with deaf_member(server):
+        talker, _ = await server.member("talker", "r")
+        sent = 0
+        async with asyncio.timeout(20):
+            while not server.metric("disconnects_total", "4102"):
+                await talker.ask("publish", room="r", data="🎈" * 500, echo=False)
+                sent += 4 * 500
+        assert sent < 2 * 262_144
+
+
+async def test_who_sends_and_never_reads_bounds_itself(serve: Serve) -> None:
+    """Its own replies pile up; it is not read from any further, and nobody else waits."""
+    server = await serve(limits={"messages_per_second": 0, "commands_per_second": 0})
+    ann = await server.user("ann")
+    server.narrow()
+    client = await RawClient.connect(server.port, "/v1/ws?user=deaf")
+    frames = [{"type": "publish", "room": "@deaf", "data": TEXT} for _ in range(20)]
+    backlog = 0
+    try:
+        while await client.takes(*frames):
+            backlog = max(backlog, server.backlog())
+            assert await ann.is_quiet()
+        assert backlog <= server.settings.limits.outbox_bytes + len(frames) * len(TEXT)
+        assert await ann.is_quiet()
+    finally:
+        client.close()
+    await server.lost(1)
+
+
+async def test_who_stops_reading_while_catching_up_is_found_by_its_silence(serve: Serve) -> None:
+    server = await serve(ping_interval=0.2, ping_timeout=0.3)
+    talker = await server.user("talker")
+    for _ in range(100):
+        ack = await talker.ask("publish", room="r", data=TEXT, echo=False)
+    server.narrow()
+    client = await RawClient.connect(server.port, "/v1/ws?user=deaf")
+    try:
+        start = {"log": ack["log"], "seq": 0}
+        await client.send({"type": "join", "room": "r", "position": start})
+        await until(lambda: server.metric("disconnects_total", "4103") == 1)
+        assert server.sessions() == 1
+    finally:
+        client.close()
