@@ -128,7 +128,9 @@ class LaneTransport(Transport):
         frames = queue[0] if len(queue) == 1 else b"".join(queue)
         self._queue = []
         lane = self._lane
-        if self._clogged or self._fd is None or lane.is_closing():
+        if lane.is_closing():
+            return  # gone, though nobody has told the session yet
+        if self._clogged or self._fd is None:
             lane.write(frames)
         else:
             try:
