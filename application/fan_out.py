@@ -41,6 +41,7 @@ class FanOut:
             return
         group = live.group_of(membership)
         self.flush_group(group)
+        self.send_held(membership)
         del group.transports[membership.session.transport]
         if not group.transports:
             del live.groups[group.dialect]
@@ -68,14 +69,15 @@ class FanOut:
             if frame is not None and group.queue(frame):
                 self._mark(group)
 
-    def send_newest(self, live: LiveRoom, membership: Membership) -> None:
-        """Tell a member of a conflating room what it missed last, if it can take it now."""
-        session = membership.session
-        if live.newest is None or not session.transport.idle:
-            return  # told again when it drains
-        skipped, membership.missed = membership.missed - 1, 0
+    def send_held(self, membership: Membership) -> None:
+        """Send a member of a conflating room the newest message that is held back from it."""
+        taken = membership.take_held()
+        if taken is None:
+            return
+        message, skipped = taken
         self._metrics.count("conflated", skipped)
-        session.send(session.dialect.message(live.newest, skipped))
+        self._metrics.count("deliveries")
+        membership.session.send(membership.session.dialect.message(message, skipped))
 
     def flush(self) -> None:
         """Send what was delivered in this loop turn."""
@@ -101,8 +103,8 @@ class FanOut:
         self._metrics.count("deliveries", len(group.transports) - 1)
 
     def _conflate(self, live: LiveRoom, message: Message) -> None:
-        """Members who keep up get every message; the others the newest once they can take it."""
-        live.newest = message
+        """Members who keep up get every message; the others the newest once they can take it, and
+        no ephemeral ones, which are delivered now or never."""
         for group in live.groups.values():
             frame = group.dialect.message(message)
             if frame is None:
@@ -112,9 +114,9 @@ class FanOut:
             for transport, membership in group.transports.items():
                 if message.skip == membership.session.id:
                     continue
-                if membership.missed or not transport.idle:
-                    membership.missed += 1
-                else:
+                if membership.held is None and transport.idle:
                     transport.push(frame)
                     sent += 1
+                elif message.seq:
+                    membership.hold_back(message)
             self._metrics.count("deliveries", sent)

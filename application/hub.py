@@ -123,8 +123,8 @@ class Hub(BrokerListener, PresenceListener):
             live = self._rooms[membership.room.id]
             if membership.catchup is not None:
                 self.reader.pump(live, membership)
-            elif membership.missed:
-                self.fan_out.send_newest(live, membership)
+            if membership.held is not None and session.transport.idle:
+                self.fan_out.send_held(membership)
 
     # What the broker and the presence tell
 

@@ -6,7 +6,6 @@ from application.ports.encoding import Dialect
 from application.ports.transport import Transport
 from application.session import Membership
 from domain.identifiers import SessionId
-from domain.message import Message
 from domain.room import Room
 
 _MAX_PENDING = 128 * 1024  # bytes a group gathers within one loop turn before it is flushed
@@ -59,7 +58,6 @@ class LiveRoom:
         "holds",
         "last",
         "memberships",
-        "newest",
         "open",
         "opening",
         "room",
@@ -71,7 +69,6 @@ class LiveRoom:
         self.groups: dict[Dialect, Group] = {}
         self.memberships: dict[SessionId, Membership] = {}
         self.last: tuple[str, int] = ("", 0)  # log and seq delivered last
-        self.newest: Message | None = None  # in a conflating room
         self.holds = 0
         self.open = False  # subscribed
         self.opening: asyncio.Future[None] | None = None

@@ -79,6 +79,7 @@ class LogReader:
             return replay
         # What was delivered and not sent yet counts as seen at the position answered.
         self._fan_out.flush_group(live.group_of(membership))
+        self._fan_out.send_held(membership)
         until = membership.entry.seq
         replay = replay_for(timeline, position, history, until)
         if asked:
@@ -119,6 +120,8 @@ class LogReader:
     def _resync_group(self, live: LiveRoom, group: Group, replay: Replay) -> None:
         memberships = list(group.transports.values())
         self._fan_out.flush_group(group)
+        for membership in memberships:
+            self._fan_out.send_held(membership)
         if replay.recovery.outcome is Outcome.OK:
             _close_hole(group, replay.messages)
         else:
@@ -176,7 +179,6 @@ def _move_entry(membership: Membership, replay: Replay) -> None:
     match replay.recovery.outcome:
         case Outcome.RESET:
             membership.entry = replay.position
-            membership.missed = 0
         case Outcome.REWOUND:
             valid_to = replay.recovery.valid_to or 0
             if membership.entry.seq > valid_to:

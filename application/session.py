@@ -13,6 +13,7 @@ from domain.errors import RateLimited
 from domain.grants import Identity
 from domain.heartbeat import Heartbeat, Verdict
 from domain.identifiers import RoomId, SessionId, owner
+from domain.message import Message
 from domain.position import Position
 from domain.room import Room
 from domain.throttle import Throttle, TokenBucket
@@ -43,6 +44,7 @@ class Session(TransportListener):
 
     __slots__ = (
         "_answers",
+        "_asks_in_frames",
         "_closed",
         "_commands",
         "_expiry",
@@ -87,6 +89,7 @@ class Session(TransportListener):
         self._commands = Throttle(TokenBucket(limits.commands_per_second, limits.commands_burst))
         self._heartbeat = heartbeat
         self._heard = heard or transport.heard
+        self._asks_in_frames = heard is not None  # and so needs no ping that a server may lack
         self._wall = wall
         self._on_close = on_close
         self._on_drained = on_drained
@@ -184,7 +187,7 @@ class Session(TransportListener):
                 return
             case Verdict.PING:
                 self.send(self.dialect.ping())
-                self._answers = self.transport.ping()
+                self._answers = self.transport.ping() or self._asks_in_frames
         self._pulse = self._next_beat()
 
 
@@ -193,10 +196,11 @@ class Membership:
 
     `entry` is the position at which it went in. `announced`: the room's presence knows of it.
     `live` members get messages as they are delivered; the others read the log by `catchup`.
-    `missed` counts the messages that a conflating room holds back from a live member.
+    From a live member that cannot keep up a conflating room holds messages back: `held` is the
+    newest of them, `missed` their number.
     """
 
-    __slots__ = ("announced", "catchup", "entry", "live", "missed", "room", "session")
+    __slots__ = ("announced", "catchup", "entry", "held", "live", "missed", "room", "session")
 
     def __init__(self, session: Session, room: Room, entry: Position, *, announced: bool) -> None:
         self.session = session
@@ -205,4 +209,20 @@ class Membership:
         self.announced = announced
         self.catchup: CatchUp | None = None
         self.live = False
+        self.held: Message | None = None
         self.missed = 0
+
+    def hold_back(self, message: Message) -> None:
+        """Keep a message in the place of those before it."""
+        if self.held is not None and self.held.opens_log:
+            message = message._replace(opens_log=True)  # or nobody would name the new log
+        self.held = message
+        self.missed += 1
+
+    def take_held(self) -> tuple[Message, int] | None:
+        """The message held back, if any, and how many before it were; none are from then on."""
+        if self.held is None:
+            return None
+        held, skipped = self.held, self.missed - 1
+        self.held, self.missed = None, 0
+        return held, skipped

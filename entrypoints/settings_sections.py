@@ -100,7 +100,7 @@ class LimitSettings(Section):
     messages_burst: AtLeastOne = 200
     commands_per_second: Rate = 50.0
     commands_burst: AtLeastOne = 100
-    connections: AtLeastOne = 20_000
+    connections: AtLeastOne = 10_000
     connections_per_address: AtLeastOne = 1_000
     connections_per_user: AtLeastOne = 100
     unauthenticated: AtLeastOne = 1_000

@@ -86,10 +86,6 @@ class RecordingTransport(Transport):
     def idle(self) -> bool:
         return self.ready
 
-    @property
-    def idle(self) -> bool:
-        return self.ready
-
     def ping(self) -> bool:
         self.pings += self.answers_pings
         return self.answers_pings

@@ -161,9 +161,13 @@ class MemoryBroker(Broker):
         del self._rooms[room]
 
     def _current(self, room: RoomId) -> Timeline:
-        timeline = self._log(room).timeline
-        timeline.expire(self._clock())
-        return timeline
+        log = self._rooms.get(room)
+        if log is None:
+            return _new_timeline()  # reading makes no room, or reading would push out others
+        if not log.subscribed:
+            self._touch(room, log)
+        log.timeline.expire(self._clock())
+        return log.timeline
 
     def _deliver(self, log: _Log, message: Message) -> None:
         if log.subscribed and self._listener is not None:

@@ -3,16 +3,13 @@
 Handed to uvicorn as `ws=`. Once a transport has diverted the connection, frames go to it directly,
 without a queue or a task switch. Short whole text frames, which is nearly all of them, are taken
 apart here, everything else by the sans-I/O protocol, within bounds that it lacks: fragments,
-control frames, and reading from a peer that does not read. uvicorn is pinned exactly, and a test
-fails when a method overridden here changes.
+control frames, how much of one read it takes apart at once, and reading from a peer that does not
+read. uvicorn is pinned exactly, and a test fails when a method overridden here changes.
 """
 
 import asyncio
-import codecs
 import logging
-from base64 import b64decode, b64encode
-from collections.abc import Callable
-from hashlib import sha1
+from collections.abc import Callable, Generator
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,6 +20,9 @@ from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
 
+from adapters.transport.compression import negotiate
+from adapters.transport.fragments import Assembly, Unacceptable
+from adapters.transport.handshake import Headers, offered_subprotocols, switching
 from adapters.transport.lane import Lane
 from application.disconnects import POLICY, RATE_LIMITED
 from application.ports.transport import Receive
@@ -34,37 +34,27 @@ EXTENSION = "hubbub.lane"
 # The library has a line for every opening and every closing; so have we.
 _quiet = logging.getLogger("websockets.server")
 
-_MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_SUBPROTOCOLS = b"sec-websocket-protocol"
-_SWITCH = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
-)
-_CHOSEN = b"Sec-WebSocket-Protocol: %b\r\n"
-_NOT_A_HANDSHAKE = (
-    b"HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Version: 13\r\nConnection: close\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\n\r\n"
-    b"a WebSocket needs Sec-WebSocket-Version 13 and one valid key"
-)
-
 _TEXT = 0x81  # FIN and opcode 1
 _MASKED = 0x80
+_NOT_RECEIVED = 1006  # in place of a close code
 
-
-MAX_FRAGMENTS = 64  # of one message
 FRAGMENTS_DEADLINE = 10.0  # seconds from the first fragment of a message to the last
+CLOSE_DEADLINE = 5.0  # seconds from the beginning of the end to the end of the connection
 CONTROLS_PER_SECOND = 10.0  # pings and pongs from one peer
 CONTROLS_BURST = 20.0
 READ_PAUSE = 64 * 1024  # bytes of unsent output over which nothing is read from a peer
-
-_Utf8 = codecs.getincrementaldecoder("utf-8")
+PARSED_AT_ONCE = 4096  # bytes; a frame of 6 bytes costs 100 times as much once it is parsed
 
 
 class _Frames(ServerProtocol):
-    """Answers a close frame inside a fragmented message like any other (RFC 6455, 5.5.1)."""
+    """The sans-I/O protocol from the first frame on; the handshake is ours."""
+
+    def parse(self) -> Generator[None]:
+        return Protocol.parse(self)
 
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
+            # Answered inside a fragmented message like anywhere else (RFC 6455, 5.5.1).
             self.current_size = None
         super().recv_frame(frame)
 
@@ -74,29 +64,39 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn.logger = _quiet
-        self.conn.__class__ = _Frames
+        self.conn = _Frames(max_size=self.config.ws_max_size, logger=_quiet)
         self._accept = b""
+        self._agreed: bytes | None = None  # extensions
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
-        self._check_utf8: Callable[[bytes, bool], str] | None = None
+        self._assembly = Assembly()
         self._fragment_timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._held = b""  # read before anybody was there to take it
         self._receive: Receive | None = None
         self._clogged: Callable[[bool], None] | None = None
         self._over: asyncio.Future[int] | None = None
+        self._leaving = False
         self._heard = False
-        self._blocked = 0  # bytes that were buffered when somebody last asked for life
+        self._waited = 0  # bytes that were buffered when somebody last asked for life
+        self._written = 0  # bytes handed to the transport since then
 
     # Lane
+
+    @property
+    def compressed(self) -> bool:
+        return self._agreed is not None
 
     @property
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
 
     def write(self, frames: bytes) -> None:
+        if self.transport.is_closing():
+            return  # uvloop raises for a transport that is closed
         self.transport.write(frames)
-        if not self.read_paused and self.buffered > READ_PAUSE:
-            self.read_paused = True
-            self.transport.pause_reading()
+        self._written += len(frames)
+        if self.buffered > READ_PAUSE:
+            self._pause_reading()
 
     def socket_fd(self) -> int | None:
         if self.transport.get_extra_info("ssl_object") is not None:
@@ -111,16 +111,20 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
         if self.conn.state is not State.OPEN or self.transport.is_closing():
             return False
         self.conn.send_ping(b"")
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.write(b"".join(self.conn.data_to_send()))
         return True
 
     def heard(self) -> bool:
         # Reading is paused while output waits, so then taking some of it is the sign of life.
-        blocked, self._blocked = self._blocked, self.buffered
-        heard, self._heard = self._heard or self._blocked < blocked, False
+        # Where nothing waited, the kernel takes bytes for a peer that is long gone.
+        waited, self._waited = self._waited, self.buffered
+        written, self._written = self._written, 0
+        taken = bool(waited) and waited + written > self._waited
+        heard, self._heard = self._heard or taken, False
         return heard
 
     def close_frame(self, code: int, reason: str) -> bytes:
+        self._expect_the_end()
         try:
             self.conn.send_close(code, reason)
         except InvalidState:
@@ -128,16 +132,19 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
         self.close_sent = True
         return b"".join(self.conn.data_to_send())
 
-    def abort(self) -> None:
-        self.transport.abort()
-
-    def divert(self, receive: Receive, clogged: Callable[[bool], None]) -> "asyncio.Future[int]":
-        self._over = self.loop.create_future()
+    def watch(self, clogged: Callable[[bool], None]) -> None:
         self._clogged = clogged
-        # Told at the first byte the kernel does not take: until then nothing is in a buffer.
-        self.transport.set_write_buffer_limits(high=0)
-        if not self.writable.is_set():
+        if self.transport.is_closing():
+            return
+        # Told at the first byte the kernel does not take: until then nothing is in a buffer. TLS
+        # counts a buffer as full that reaches the limit, not one that is above it.
+        tls = self.transport.get_extra_info("ssl_object") is not None
+        self.transport.set_write_buffer_limits(high=int(tls), low=0)
+        if self.buffered:
             clogged(True)
+
+    def divert(self, receive: Receive) -> "asyncio.Future[int]":
+        self._over = self.loop.create_future()
         while not self.queue.empty():
             event: Any = self.queue.get_nowait()
             if event["type"] == "websocket.receive":
@@ -145,29 +152,20 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
             elif event["type"] == "websocket.disconnect":
                 self._end(event.get("code") or 1005)
         self._receive = receive
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self._take_held()
+        if self.buffered <= READ_PAUSE:
+            self._resume_reading()
         return self._over
 
-    def _end(self, code: int) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_result(code)
+    # The handshake
 
-    # asyncio.Protocol and uvicorn
-
-    def upgrade(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """Begin with an upgrade request that is parsed already: target, and headers with names in
-        lower case. RFC 6455 4.2.1; what asked for the upgrade was checked before."""
-        accept = _accept_key(headers)
-        if accept is None:
-            self.transport.write(_NOT_A_HANDSHAKE)
-            self.transport.close()
-            return
+    def upgrade(self, target: bytes, headers: Headers, accept: bytes) -> None:
+        """Begin with an upgrade request that is parsed and found good. `accept` is the proof of
+        it for the client."""
         self._accept = accept
-        # What is left of the sans-I/O parser is the part for frames.
-        self.conn.parser = Protocol.parse(self.conn)
-        next(self.conn.parser)
+        if self.config.ws_per_message_deflate and (agreement := negotiate(headers)):
+            self._agreed, extension = agreement
+            self.conn.extensions = [extension]
         self.handshake_initiated = True
         self.scope = self._scope(target, headers)
         self.queue.put_nowait({"type": "websocket.connect"})
@@ -175,9 +173,8 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
         task.add_done_callback(self.on_task_complete)
         self.tasks.add(task)
 
-    def _scope(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> Any:
+    def _scope(self, target: bytes, headers: Headers) -> Any:
         path, _, query = target.partition(b"?")
-        offered = b",".join(value for name, value in headers if name == _SUBPROTOCOLS)
         return {
             "type": "websocket",
             "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
@@ -190,7 +187,7 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
             "raw_path": self.root_path.encode("ascii") + path,
             "query_string": query,
             "headers": headers,
-            "subprotocols": [part.strip() for part in offered.decode("latin-1").split(",") if part],
+            "subprotocols": offered_subprotocols(headers),
             "state": self.app_state.copy(),
             "extensions": {"websocket.http.response": {}, EXTENSION: {"lane": self}},
         }
@@ -203,9 +200,17 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
         elif not self.transport.is_closing():
             self.handshake_complete = True
             self.conn.state = State.OPEN
-            subprotocol = message.get("subprotocol")
-            chosen = b"" if subprotocol is None else _CHOSEN % subprotocol.encode("ascii")
-            self.transport.write(_SWITCH % (self._accept, chosen))
+            self.transport.write(
+                switching(self._accept, message.get("subprotocol"), self._agreed)
+            )
+            self._take_held()
+
+    async def receive(self) -> Any:
+        event = await super().receive()
+        self._take_held()
+        return event
+
+    # What the peer sends
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -214,7 +219,7 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
             if taken == len(data):
                 return
             data = data[taken:]
-        super().data_received(data)
+        self._take(data)
 
     def _take_whole_texts(self, data: bytes, receive: Receive) -> int:
         """Hand over the unfragmented text frames that `data` begins with, in as far as they are
@@ -238,98 +243,127 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
             start = stop
         return start
 
-    # Frames that the sans-I/O protocol took apart
-
-    def handle_text(self, event: Frame) -> None:
-        self.curr_msg_data_type = "text"
-        self._begin_message(event)
-
-    def handle_bytes(self, event: Frame) -> None:
-        self.curr_msg_data_type = "bytes"
-        self._begin_message(event)
-
-    def handle_cont(self, event: Frame) -> None:
-        self._add_fragment(event)
-
-    def _begin_message(self, event: Frame) -> None:
-        self.frames = []
-        if not event.fin:
-            self._check_utf8 = _Utf8().decode if event.opcode is Opcode.TEXT else None
-            self._fragment_timer = self.loop.call_later(
-                FRAGMENTS_DEADLINE, self._fail, POLICY.code, "a fragmented message took too long"
-            )
-        self._add_fragment(event)
-
-    def _add_fragment(self, event: Frame) -> None:
-        self.frames.append(bytes(event.data))
-        if len(self.frames) > MAX_FRAGMENTS:
-            self._fail(POLICY.code, f"a message may have {MAX_FRAGMENTS} fragments")
-            return
-        if self._fragment_timer is not None and self._check_utf8 is not None:
-            try:
-                self._check_utf8(bytes(event.data), event.fin)
-            except UnicodeDecodeError:
-                self._fail(1007, "text is not UTF-8")
+    def _take(self, data: bytes) -> None:
+        for start in range(0, len(data), PARSED_AT_ONCE):
+            if self._leaving:
                 return
-        if event.fin:
-            self._end_fragments()
-            self.send_receive_event_to_app()
+            if self._receive is None and (self.read_paused or not self.handshake_complete):
+                self._held += data[start:]
+                self._pause_reading()
+                return
+            self.conn.receive_data(data[start : start + PARSED_AT_ONCE])
+            self.handle_events()
 
-    def _end_fragments(self) -> None:
-        if self._fragment_timer is not None:
+    def _take_held(self) -> None:
+        held, self._held = self._held, b""
+        self._take(held)
+
+    def handle_events(self) -> None:
+        for event in self.conn.events_received():
+            self._handle_frame(event)
+            if self._leaving:
+                return
+        if self.conn.parser_exc is not None:
+            self._leave(_NOT_RECEIVED)  # what came before the error has been handed over
+        elif self.conn.writes:
+            self.write(b"".join(self.conn.data_to_send()))  # pongs
+
+    def _handle_frame(self, frame: Any) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self._leave(self._received_code())
+        elif frame.opcode in (Opcode.PING, Opcode.PONG):
+            if self._controls.take(self.loop.time()):
+                self._fail(RATE_LIMITED.code, "too many pings or pongs")
+        elif not self.close_sent:
+            try:
+                message = self._assembly.add(frame)
+            except Unacceptable as refused:
+                self._fail(refused.code, refused.reason)
+            else:
+                self._expect_more(message is None)
+                if message is not None:
+                    self._hand_over(message)
+
+    def _hand_over(self, message: str | bytes) -> None:
+        if self._receive is not None:
+            self._receive(message)
+            return
+        kind = "text" if isinstance(message, str) else "bytes"
+        self.queue.put_nowait({"type": "websocket.receive", kind: message})  # type: ignore[misc]
+        self._pause_reading()
+
+    def _expect_more(self, more: bool) -> None:
+        """Set the deadline of a message of which a part has arrived, or take it back."""
+        if more and self._fragment_timer is None:
+            self._fragment_timer = self.loop.call_later(FRAGMENTS_DEADLINE, self._message_is_late)
+        elif not more and self._fragment_timer is not None:
             self._fragment_timer.cancel()
             self._fragment_timer = None
 
-    def send_receive_event_to_app(self) -> None:
-        if self.close_sent:
-            self.frames = []
-        elif self._receive is None:
-            super().send_receive_event_to_app()
+    def _message_is_late(self) -> None:
+        self._fragment_timer = None
+        if self.read_paused:
+            self._expect_more(True)  # it is we who do not read the rest
         else:
-            self._hand_over(self._receive)
+            self._fail(POLICY.code, "a fragmented message took too long")
 
-    def _hand_over(self, receive: Receive) -> None:
-        data = b"".join(self.frames)
-        self.frames = []
-        if self.curr_msg_data_type == "bytes":
-            receive(data)
-            return
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            self._fail(1007, "text is not UTF-8")
-        else:
-            receive(text)
-
-    def handle_ping(self) -> None:
-        if self._admits_control():
-            super().handle_ping()
-
-    def handle_pong(self, event: Frame) -> None:
-        self._admits_control()
-
-    def handle_close(self, event: Frame) -> None:
-        if self.close_sent:
-            self.transport.close()  # the answer to ours: the closing handshake is complete
-        else:
-            super().handle_close(event)
-
-    def _admits_control(self) -> bool:
-        if not self._controls.take(self.loop.time()):
-            return True
-        self.conn.data_to_send()  # the pong that the parser has made ready
-        self._fail(RATE_LIMITED.code, "too many pings or pongs")
-        return False
+    # The end
 
     def _fail(self, code: int, reason: str) -> None:
-        """Close without waiting for the peer, and read no more of it."""
-        self._end_fragments()
-        if self.close_sent:
-            return
+        """Close without waiting for the peer's consent."""
+        self.conn.data_to_send()  # pongs that are ready: it gets no answers any more
         self.conn.fail(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self._leave(_NOT_RECEIVED)
+
+    def _leave(self, code: int) -> None:
+        """Read no more, and close: after what this turn still writes, the last replies."""
+        if self._leaving:
+            return
+        self._leaving = True
         self.close_sent = True
+        self._assembly.forget()
+        self._expect_more(False)
+        self.loop.call_soon(self._hang_up, code)
+
+    def _hang_up(self, code: int) -> None:
+        self.write(b"".join(self.conn.data_to_send()))
         self.transport.close()
+        self._expect_the_end()
+        self._end(code)
+
+    def _expect_the_end(self) -> None:
+        # A transport that is closing waits for its buffer, however long the peer takes for it.
+        if self._deadline is None and not self.disconnected:
+            self._deadline = self.loop.call_later(CLOSE_DEADLINE, self.transport.abort)
+
+    def _end(self, code: int) -> None:
+        """Tell whoever reads, once."""
+        if self._over is None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+        elif not self._over.done():
+            self._over.set_result(code)
+
+    def _received_code(self) -> int:
+        received = self.conn.close_rcvd
+        return _NOT_RECEIVED if received is None else received.code
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._expect_the_end()
+
+    def eof_received(self) -> None:
+        self._end(self._received_code())
+        self._expect_the_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_more(False)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        # uvicorn reports 1005, which stands for a close frame without a code: a goodbye.
+        self._end(self._received_code())
+        super().connection_lost(exc)
+
+    # Flow control
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -338,32 +372,17 @@ class LaneProtocol(WebSocketsSansIOProtocol, Lane):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._receive is not None:
+            self._resume_reading()
         if self._clogged is not None:
-            if self.read_paused:
-                self.read_paused = False
-                self.transport.resume_reading()
             self._clogged(False)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_fragments()
-        received = self.conn.close_rcvd
-        code = 1006 if received is None else received.code
-        if self.handshake_complete and received is None:
-            # uvicorn reports 1005 here, which stands for a close frame without a code: a goodbye.
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
-        super().connection_lost(exc)
-        self._end(code)
+    def _pause_reading(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
-
-def _accept_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    """What proves that the handshake was understood; None when it is none (RFC 6455, 4.2)."""
-    keys = [value for name, value in headers if name == b"sec-websocket-key"]
-    versions = [value for name, value in headers if name == b"sec-websocket-version"]
-    if len(keys) != 1 or versions != [b"13"]:
-        return None
-    try:
-        if len(b64decode(keys[0], validate=True)) != 16:
-            return None
-    except ValueError:
-        return None
-    return b64encode(sha1(keys[0] + _MAGIC, usedforsecurity=False).digest())
+    def _resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()

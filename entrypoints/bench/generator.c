@@ -1,8 +1,7 @@
 /* The load generator of `hubbub bench`: one process, one epoll loop, any number of WebSockets.
  *
- * It is written in C so that it costs little beside the server it measures. python_generator.py
- * takes the same options (plan.py) and prints the same lines of JSON on stdout; what they mean is
- * described there.
+ * It is written in C so that it costs little beside the server it measures. plan.py describes what it
+ * is told and what it prints; python_generator.py does the same where there is no compiler.
  *
  * Every message carries a marker: '#', ten letters drawn for this run, ten digits with its number.
  * A marker coming back on any connection is one delivery. The number finds the time it was sent,

@@ -16,6 +16,7 @@ logger = logging.getLogger("hubbub.gate")
 _METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _HEADERS = b"authorization, content-type, idempotency-key, last-event-id"
 _PREFLIGHT_AGE = b"600"  # seconds
+_NO_CONTENT = 204  # no body, and no header about one
 
 
 class OriginGuard:
@@ -38,7 +39,7 @@ class OriginGuard:
             return
         shared = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
         if scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method"):
-            await _answer(send, 204, b"", [*shared, *_preflight()])
+            await _answer(send, _NO_CONTENT, b"", [*shared, *_preflight()])
             return
 
         async def share(message: Message) -> None:
@@ -58,16 +59,14 @@ def _preflight() -> list[tuple[bytes, bytes]]:
 
 
 def _header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None
+    """All headers of that name as one, joined by commas (RFC 9110, 5.3)."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b", ".join(values) if values else None
 
 
 async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    kind = (b"content-type", b"text/plain; charset=utf-8")
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [length, kind, *headers]}
-    )
+    if status != _NO_CONTENT:
+        kind = (b"content-type", b"text/plain; charset=utf-8")
+        headers = [(b"content-length", str(len(body)).encode()), kind, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

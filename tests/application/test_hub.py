@@ -34,9 +34,9 @@ class CountingDialect(V1):
         self.messages = 0
         self.changes = 0
 
-    def message(self, message: Message) -> bytes:
+    def message(self, message: Message, skipped: int = 0) -> bytes:
         self.messages += 1
-        return super().message(message)
+        return super().message(message, skipped)
 
     def presence_change(self, change: PresenceChange) -> bytes:
         self.changes += 1

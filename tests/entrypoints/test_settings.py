@@ -78,7 +78,7 @@ def test_with_nothing_said_it_is_a_first_try_on_loopback() -> None:
         "messages_burst": 200,
         "commands_per_second": 50.0,
         "commands_burst": 100,
-        "connections": 20_000,
+        "connections": 10_000,
         "auth_timeout": 5.0,
     }
 
