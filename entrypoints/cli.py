@@ -38,7 +38,7 @@ _USAGE = 2
 
 app = typer.Typer(
     name="hubbub",
-    help="A real-time rooms server: WebSocket, SSE and HTTP.",
+    help="A self-hosted real-time rooms server over WebSocket.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -13,11 +13,13 @@ from typing import Protocol
 from application.disconnects import Disconnect
 from application.ports.transport import Receive, Transport, TransportListener
 
-CLOSE_DEADLINE = 5.0  # seconds a peer has to take its farewell and answer the close
-
-
 class Lane(Protocol):
     """What the server's protocol class lets us do to its connection. All of it synchronous."""
+
+    @property
+    @abstractmethod
+    def compressed(self) -> bool:
+        """Whether the peer agreed to compressed frames."""
 
     @property
     @abstractmethod
@@ -26,7 +28,7 @@ class Lane(Protocol):
 
     @abstractmethod
     def write(self, frames: bytes) -> None:
-        """Write, or buffer what the kernel does not take."""
+        """Write, or buffer what the kernel does not take. Nothing, once `is_closing`."""
 
     @abstractmethod
     def socket_fd(self) -> int | None:
@@ -47,17 +49,19 @@ class Lane(Protocol):
 
     @abstractmethod
     def close_frame(self, code: int, reason: str) -> bytes:
-        """Begin the closing handshake; the frame to write for it, empty when it has begun."""
+        """Begin the closing handshake; the frame to write for it, empty when it has begun.
+
+        The connection is dropped at a deadline of 5 s, with everything still unsent.
+        """
 
     @abstractmethod
-    def abort(self) -> None:
-        """Drop the connection with everything that is still unsent."""
+    def watch(self, clogged: Callable[[bool], None]) -> None:
+        """Tell `clogged` whether something is buffered, now if so and whenever it changes."""
 
     @abstractmethod
-    def divert(self, receive: Receive, clogged: Callable[[bool], None]) -> "asyncio.Future[int]":
-        """Hand frames to `receive` from now on, those that wait first, and tell `clogged`
-        whether something is buffered whenever that changes. The result is the close code
-        received, 1006 for none, once the connection is over."""
+    def divert(self, receive: Receive) -> "asyncio.Future[int]":
+        """Hand frames to `receive` from now on, those that wait first. The result is the close
+        code received, 1006 for none, once nothing more can come."""
 
 
 class Turn:
@@ -75,8 +79,12 @@ class Turn:
 
     def _flush(self) -> None:
         due, self._due = self._due, []
-        for transport in due:
-            transport.flush()
+        try:
+            while due:
+                due.pop().flush()
+        finally:
+            for transport in due:  # what fails on one connection must not strand the others
+                self.add(transport)
 
 
 class LaneTransport(Transport):
@@ -85,7 +93,6 @@ class LaneTransport(Transport):
     __slots__ = (
         "_clogged",
         "_closing",
-        "_deadline",
         "_fd",
         "_lane",
         "_limit",
@@ -103,12 +110,12 @@ class LaneTransport(Transport):
         self._limit = limit
         self._listener: TransportListener | None = None
         self._queue: list[bytes] = []
-        self._fd: int | None = None
         self._clogged = False
         self._overflown = False
-        self._wanted = False  # somebody saw `ready` false and waits for `drained`
+        self._wanted = False  # somebody saw `ready` or `idle` false and waits for `drained`
         self._closing = False
-        self._deadline: asyncio.TimerHandle | None = None
+        lane.watch(self._note_clogged)
+        self._fd = lane.socket_fd()
 
     def attach(self, listener: TransportListener) -> None:
         self._listener = listener
@@ -142,7 +149,11 @@ class LaneTransport(Transport):
         if self._clogged:
             self._check_limit()
         elif self._wanted:
-            self._tell_drained()
+            self._promise_drained()
+
+    @property
+    def compressed(self) -> bool:
+        return self._lane.compressed
 
     @property
     def backlog(self) -> int:
@@ -178,32 +189,29 @@ class LaneTransport(Transport):
         self._queue.append(self._lane.close_frame(disconnect.code, disconnect.reason))
         self._closing = True
         self.flush()
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(CLOSE_DEADLINE, self._lane.abort)
 
     async def run(self, receive: Receive) -> int:
-        over = self._lane.divert(receive, self._note_clogged)
-        self._fd = self._lane.socket_fd()
         try:
-            return await over
+            return await self._lane.divert(receive)
         finally:
             self._closing = True
             self._queue.clear()
-            if self._deadline is not None:
-                self._deadline.cancel()
 
     def _note_clogged(self, clogged: bool) -> None:
         self._clogged = clogged
         if not clogged and self._wanted:
-            self._tell_drained()
+            self._promise_drained()
+
+    def _promise_drained(self) -> None:
+        # Later, like all that is told: a flush runs within a loop over connections.
+        asyncio.get_running_loop().call_soon(self._tell_drained)
 
     def _tell_drained(self) -> None:
-        if self._listener is not None and self.ready:
+        if self._wanted and not self._clogged and self._listener is not None and self.ready:
             self._wanted = False
             self._listener.drained()
 
     def _check_limit(self) -> None:
         if self.backlog > self._limit and not self._overflown and self._listener is not None:
             self._overflown = True
-            # Not from here: a flush runs within a loop over connections.
             asyncio.get_running_loop().call_soon(self._listener.overflowed)

@@ -1,0 +1,219 @@
+"""uvicorn's WebSocket protocol class with the holes after the upgrade closed.
+
+Frames are taken apart by the sans-I/O protocol, within bounds that it lacks: fragments, control
+frames, how much of one read it takes apart at once, reading from a peer that does not read, and
+the time that an end may take. Replies to what came before a close or an error go out before it.
+uvicorn is pinned exactly, and a test fails when a method overridden here changes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Generator
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
+
+from adapters.transport.fragments import Assembly, Unacceptable
+from application.disconnects import POLICY, RATE_LIMITED
+from application.ports.transport import Receive
+from domain.throttle import TokenBucket
+
+FRAGMENTS_DEADLINE = 10.0  # seconds from the first fragment of a message to the last
+CLOSE_DEADLINE = 5.0  # seconds from the beginning of the end to the end of the connection
+CONTROLS_PER_SECOND = 10.0  # pings and pongs from one peer
+CONTROLS_BURST = 20.0
+READ_PAUSE = 64 * 1024  # bytes of unsent output over which nothing is read from a peer
+PARSED_AT_ONCE = 4096  # bytes; a frame of 6 bytes costs 100 times as much once it is parsed
+
+_NOT_RECEIVED = 1006  # in place of a close code
+
+# The library has a line for every opening and every closing; so have we.
+_quiet = logging.getLogger("websockets.server")
+
+
+class _Frames(ServerProtocol):
+    """The sans-I/O protocol from the first frame on; the handshake is ours."""
+
+    def parse(self) -> Generator[None]:
+        return Protocol.parse(self)
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            # Answered inside a fragmented message like anywhere else (RFC 6455, 5.5.1).
+            self.current_size = None
+        super().recv_frame(frame)
+
+
+class BoundedProtocol(WebSocketsSansIOProtocol):
+    """Hands messages to `_receive` once there is one, and to uvicorn's queue until then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _Frames(max_size=self.config.ws_max_size, logger=_quiet)
+        self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
+        self._assembly = Assembly()
+        self._fragment_timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._held = b""  # read before anybody was there to take it
+        self._receive: Receive | None = None
+        self._over: asyncio.Future[int] | None = None
+        self._leaving = False
+        self._written = 0  # bytes handed to the transport
+
+    # What the peer sends
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        for start in range(0, len(data), PARSED_AT_ONCE):
+            if self._leaving:
+                return
+            if self._receive is None and not (self.handshake_complete and self.queue.empty()):
+                self._held += data[start:]
+                self._pause_reading()
+                return
+            self.conn.receive_data(data[start : start + PARSED_AT_ONCE])
+            self.handle_events()
+
+    def _take_held(self) -> None:
+        """Go on once somebody is there to take it, or has taken what came before."""
+        held, self._held = self._held, b""
+        self._take(held)
+        wanted = self._receive is not None or self.queue.empty()
+        if wanted and self.buffered <= READ_PAUSE:
+            self._resume_reading()
+
+    def handle_events(self) -> None:
+        for event in self.conn.events_received():
+            self._handle_frame(event)
+            if self._leaving:
+                return
+        if self.conn.parser_exc is not None:
+            self._leave(_NOT_RECEIVED)  # what came before the error has been handed over
+        elif self.conn.writes:
+            self.write(b"".join(self.conn.data_to_send()))  # pongs
+
+    def _handle_frame(self, frame: Any) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self._leave(self._received_code())
+        elif frame.opcode in (Opcode.PING, Opcode.PONG):
+            if self._controls.take(self.loop.time()):
+                self._fail(RATE_LIMITED.code, "too many pings or pongs")
+        elif not self.close_sent:
+            try:
+                message = self._assembly.add(frame)
+            except Unacceptable as refused:
+                self._fail(refused.code, refused.reason)
+            else:
+                self._expect_more(message is None)
+                if message is not None:
+                    self._hand_over(message)
+
+    def _hand_over(self, message: str | bytes) -> None:
+        if self._receive is not None:
+            self._receive(message)
+            return
+        kind = "text" if isinstance(message, str) else "bytes"
+        self.queue.put_nowait({"type": "websocket.receive", kind: message})  # type: ignore[misc]
+        self._pause_reading()
+
+    def _expect_more(self, more: bool) -> None:
+        """Set the deadline of a message of which a part has arrived, or take it back."""
+        if more and self._fragment_timer is None:
+            self._fragment_timer = self.loop.call_later(FRAGMENTS_DEADLINE, self._message_is_late)
+        elif not more and self._fragment_timer is not None:
+            self._fragment_timer.cancel()
+            self._fragment_timer = None
+
+    def _message_is_late(self) -> None:
+        self._fragment_timer = None
+        if self.read_paused:
+            self._expect_more(True)  # it is we who do not read the rest
+        else:
+            self._fail(POLICY.code, "a fragmented message took too long")
+
+    # The end
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close without waiting for the peer's consent."""
+        self.conn.data_to_send()  # pongs that are ready: it gets no answers any more
+        self.conn.fail(code, reason)
+        self._leave(_NOT_RECEIVED)
+
+    def _leave(self, code: int) -> None:
+        """Read no more, and close: after what this turn still writes, the last replies."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self.close_sent = True
+        self._assembly.forget()
+        self._expect_more(False)
+        self.loop.call_soon(self._hang_up, code)
+
+    def _hang_up(self, code: int) -> None:
+        self.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
+        self._expect_the_end()
+        self._end(code)
+
+    def _expect_the_end(self) -> None:
+        # A transport that is closing waits for its buffer, however long the peer takes for it.
+        if self._deadline is None and not self.disconnected:
+            self._deadline = self.loop.call_later(CLOSE_DEADLINE, self.transport.abort)
+
+    def _end(self, code: int) -> None:
+        """Tell whoever reads, once."""
+        if self._over is None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+        elif not self._over.done():
+            self._over.set_result(code)
+
+    def _received_code(self) -> int:
+        received = self.conn.close_rcvd
+        return _NOT_RECEIVED if received is None else received.code
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._expect_the_end()
+
+    def eof_received(self) -> None:
+        self._end(self._received_code())
+        self._expect_the_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_more(False)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        # uvicorn reports 1005, which stands for a close frame without a code: a goodbye.
+        self._end(self._received_code())
+        super().connection_lost(exc)
+
+    # Flow control
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written and not yet taken by the kernel."""
+        return self.transport.get_write_buffer_size()
+
+    def write(self, frames: bytes) -> None:
+        """Write, or buffer what the kernel does not take, and nothing more is read then."""
+        if self.transport.is_closing():
+            return  # uvloop raises for a transport that is closed
+        self.transport.write(frames)
+        self._written += len(frames)
+        if self.buffered > READ_PAUSE:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
