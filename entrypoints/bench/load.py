@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
+from typing import Any
 
 from entrypoints.bench.costs import cpu_seconds, memory_kib
 from entrypoints.bench.member import Member
@@ -64,6 +65,7 @@ class Load:
 
     async def run(self) -> None:
         plan = self._plan
+        asyncio.get_running_loop().set_exception_handler(self._blunder)
         watch = _Stopwatch("connect", plan, self._tally)
         await self._connect(range(plan.connections), plan.enter, timed=True)
         self._tell(watch.phase(self._tally.last_news, plan.connections, 0))
@@ -85,6 +87,11 @@ class Load:
 
     def _fail(self, failure: Failure) -> None:
         self._failure = self._failure or failure
+
+    def _blunder(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something of ours has raised in a callback."""
+        problem = context.get("exception") or context["message"]
+        self._fail(Failure(f"a fault of the load generator: {problem!r}"))
 
     async def _until(
         self,

@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Sequence
 from socket import SO_LINGER, SOL_SOCKET
+from typing import cast
 
 from entrypoints.bench.client_frames import (
     CLOSE,
@@ -58,10 +59,10 @@ class Member(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Of that kind by duck typing only, in uvloop.
+        self._transport = cast(asyncio.Transport, transport)
         path = self._filled(self._plan.path)
-        transport.write(upgrade(path, self._plan.host_header, self._authorization))
+        self._transport.write(upgrade(path, self._plan.host_header, self._authorization))
 
     def data_received(self, data: bytes) -> None:
         try:

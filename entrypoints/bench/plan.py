@@ -91,13 +91,13 @@ class _Event(Struct, tag_field="event", tag=str.lower, frozen=True):
     pass
 
 
-class Progress(_Event):
+class Progress(_Event, frozen=True):
     phase: str
     done: float
     of: float
 
 
-class Ceiling(_Event):
+class Ceiling(_Event, frozen=True):
     """The deliveries a second that the generator itself could take in."""
 
     per_second: float
@@ -112,7 +112,7 @@ class Latencies(NamedTuple):
     max: float
 
 
-class Phase(_Event):
+class Phase(_Event, frozen=True):
     """How a phase went. `count` is its connections, deliveries (`measure`, `away`) or members that
     came back; `messages` those published, in `return` those delivered late. Times are seconds of
     the clock or of a processor; `rss_kib` is the server's memory before and after."""
@@ -127,13 +127,13 @@ class Phase(_Event):
     rss_kib: tuple[int, int] | None = None
 
 
-class Failed(_Event):
+class Failed(_Event, frozen=True):
     """The run is worth nothing."""
 
     reason: str
 
 
-class End(_Event):
+class End(_Event, frozen=True):
     """Everything came, once and in order."""
 
 

@@ -75,13 +75,18 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _run(plan: Plan) -> int:
+def _new_loop() -> asyncio.AbstractEventLoop:
     try:
-        from uvloop import run
-    except ImportError:
-        from asyncio import run
+        from uvloop import new_event_loop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return new_event_loop()
+
+
+def _run(plan: Plan) -> int:
     _raise_file_limit()
-    return run(_main(plan))
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(_main(plan))
 
 
 if __name__ == "__main__":
