@@ -60,6 +60,11 @@ class HubbubServer(uvicorn.Server):
         logger.info("sending clients away; another signal stops at once")
         await self._drain(self._window, self._hurry)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the application hanging then; ours ends at once
+            await self.lifespan.shutdown()
+
     async def on_tick(self, counter: int) -> bool:
         if self._node.failed:
             self.exit_code = 1

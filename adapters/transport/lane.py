@@ -13,6 +13,7 @@ from typing import Protocol
 from application.disconnects import Disconnect
 from application.ports.transport import Receive, Transport, TransportListener
 
+
 class Lane(Protocol):
     """What the server's protocol class lets us do to its connection. All of it synchronous."""
 
@@ -78,10 +79,10 @@ class Turn:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        due, self._due = self._due, []
+        due, self._due = iter(self._due), []
         try:
-            while due:
-                due.pop().flush()
+            for transport in due:
+                transport.flush()
         finally:
             for transport in due:  # what fails on one connection must not strand the others
                 self.add(transport)

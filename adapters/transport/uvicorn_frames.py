@@ -118,7 +118,8 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
             self._receive(message)
             return
         kind = "text" if isinstance(message, str) else "bytes"
-        self.queue.put_nowait({"type": "websocket.receive", kind: message})  # type: ignore[misc]
+        event: Any = {"type": "websocket.receive", kind: message}
+        self.queue.put_nowait(event)
         self._pause_reading()
 
     def _expect_more(self, more: bool) -> None:

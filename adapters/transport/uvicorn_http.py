@@ -1,91 +1,147 @@
 """uvicorn's HTTP protocol class with the holes before the upgrade closed.
 
-Handed to uvicorn as `http=`. Headers are counted before they are parsed and have a deadline, and
-a WebSocket upgrade is handed over parsed, instead of being printed and parsed again.
+Handed to uvicorn as `http=`. Headers are counted before they are parsed, and a request has a
+deadline; a WebSocket upgrade is handed over parsed, instead of being printed and parsed again.
 """
 
 import asyncio
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from adapters.transport.handshake import REFUSAL, accept_key
 from adapters.transport.uvicorn_ws import LaneProtocol
 
 MAX_HEADER_BYTES = 16 * 1024  # request line and all headers
 HEADER_DEADLINE = 10.0  # seconds from the first byte (or the connection) to the end of headers
+BODY_DEADLINE = 30.0  # seconds from there to the end of the body
+READ_DEADLINE = 60.0  # seconds in which a peer has to take what is buffered for it
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
+    """One request after the other, or an upgrade."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._header_bytes = 0
-        self._in_headers = True
-        self._header_timer: asyncio.TimerHandle | None = None
+        # Bytes since a request began, or since the last piece of its body: headers, and trailers
+        # and chunk extensions, for which the parser has no limit of its own either.
+        self._overhead = 0
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._stalled_timer: asyncio.TimerHandle | None = None
+        self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_headers()
+        transport.set_write_buffer_limits(high=1, low=0)  # `pause_writing` for anything that waits
+        self._expect(HEADER_DEADLINE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._headers_are_through()
+        self._expect_nothing()
+        self._not_stalled()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        while data and not self.transport.is_closing():
-            if not self._in_headers:
-                super().data_received(data)
-                return
-            # No more than may be headers goes to the parser at once: it has no limit of its own.
-            room = MAX_HEADER_BYTES - self._header_bytes
+        self._unset_keepalive_if_required()
+        if self._request_timer is None:
+            self._expect(HEADER_DEADLINE)  # from any byte on: empty lines do not begin a request
+        while data and not self._deaf and not self.transport.is_closing():
+            room = MAX_HEADER_BYTES - self._overhead
             if room <= 0:
                 self._refuse(431, "Request Header Fields Too Large")
                 return
             part, data = data[:room], data[room:]
-            self._header_bytes += len(part)
-            super().data_received(part)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._header_timer is None:
-            self._expect_headers()
+            self._overhead += len(part)
+            try:
+                self.parser.feed_data(part)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._leave_http(part[upgrade.args[0] :] + data)
+                return
+            except httptools.HttpParserError:
+                self.logger.warning("Invalid HTTP request received.")
+                self._refuse(400, "Bad Request")
+                return
 
     def on_headers_complete(self) -> None:
-        self._headers_are_through()
+        self._expect(BODY_DEADLINE)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._overhead = 0
+        self._expect_nothing()
         super().on_message_complete()
-        self._in_headers = True
-        self._header_bytes = 0
 
-    def _expect_headers(self) -> None:
-        self._in_headers = True
-        self._header_bytes = 0
-        self._header_timer = self.loop.call_later(
-            HEADER_DEADLINE, self._refuse, 408, "Request Timeout"
-        )
+    def _leave_http(self, rest: bytes) -> None:
+        """What follows is no HTTP, whoever does not know the protocol it is in."""
+        self._deaf = True
+        if self._should_upgrade():
+            self.handle_websocket_upgrade(rest)
+        else:
+            self.cycle.keep_alive = False
 
-    def _headers_are_through(self) -> None:
-        self._in_headers = False
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-    def _refuse(self, status: int, phrase: str) -> None:
-        if self.transport.is_closing():
+    def handle_websocket_upgrade(self, rest: bytes = b"") -> None:
+        """`rest` is what a hasty client sent behind its request."""
+        accept = accept_key(self.parser.get_method(), self.parser.get_http_version(), self.headers)
+        if accept is None or not self._may_answer:
+            self._answer_and_close(REFUSAL)
             return
-        head = f"HTTP/1.1 {status} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        self.transport.write(head.encode())
-        self.transport.close()
-
-    def handle_websocket_upgrade(self) -> None:
         self.connections.discard(self)
-        if self.parser.get_method() != b"GET":
-            self.send_400_response("a WebSocket upgrade is a GET")
-            return
+        self._not_stalled()
         protocol = cast(type[LaneProtocol], self.ws_protocol_class)(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        protocol.upgrade(self.url, self.headers)
+        protocol.upgrade(self.url, self.headers, accept)
+        if rest:
+            protocol.data_received(rest)
+
+    # Deadlines
+
+    def _expect(self, deadline: float) -> None:
+        self._expect_nothing()
+        self._request_timer = self.loop.call_later(deadline, self._refuse, 408, "Request Timeout")
+
+    def _expect_nothing(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled_timer = self.loop.call_later(READ_DEADLINE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._not_stalled()
+
+    def _not_stalled(self) -> None:
+        if self._stalled_timer is not None:
+            self._stalled_timer.cancel()
+            self._stalled_timer = None
+
+    # The end
+
+    @property
+    def _may_answer(self) -> bool:
+        """Whether an answer would be taken for that to the request at fault, and not for, or for
+        a part of, the answer to one before it."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return cycle.more_body and not cycle.response_started and not self.pipeline
+
+    def _refuse(self, status: int, phrase: str) -> None:
+        head = f"HTTP/1.1 {status} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        self._answer_and_close(head.encode())
+
+    def _answer_and_close(self, answer: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._may_answer:
+            self.transport.write(answer)
+        self.transport.close()

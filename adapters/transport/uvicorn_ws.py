@@ -144,9 +144,7 @@ class LaneProtocol(BoundedProtocol, Lane):
         elif not self.transport.is_closing():
             self.handshake_complete = True
             self.conn.state = State.OPEN
-            self.transport.write(
-                switching(self._accept, message.get("subprotocol"), self._agreed)
-            )
+            self.transport.write(switching(self._accept, message.get("subprotocol"), self._agreed))
             self._take_held()
 
     async def receive(self) -> Any:

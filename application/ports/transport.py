@@ -58,6 +58,11 @@ class Transport(Protocol):
         """Whether the peer keeps up: nothing from earlier turns waits. After a False, `drained`
         will be told."""
 
+    @property
+    def compressed(self) -> bool:
+        """Whether frames compressed by permessage-deflate (RFC 7692) may be pushed."""
+        return False
+
     @abstractmethod
     def ping(self) -> bool:
         """Send a WebSocket ping. False when this server gives no way to: expect no answer."""

@@ -4,17 +4,31 @@ A further adapter is one more harness, and one more name in the table at the end
 """
 
 import asyncio
+import socket
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
 
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.presence import MemoryPresence
+from adapters.transport import asgi, lane
+from adapters.transport.asgi import AsgiTransport
+from adapters.transport.lane import LaneTransport, Turn
+from adapters.transport.uvicorn_http import GuardedHttpProtocol
+from adapters.transport.uvicorn_ws import EXTENSION, LaneProtocol
+from application.framing import binary_frame, text_frame
 from application.ports.broadcasting import Broker, BrokerListener, Published
 from application.ports.presence import Presence, PresenceListener
+from application.ports.transport import Transport, TransportListener
 from domain.errors import HubbubError
 from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import Attendance, PresenceChange
@@ -373,3 +387,309 @@ async def presences(request: pytest.FixtureRequest) -> AsyncIterator[PresenceHar
 async def attended(presences: PresenceHarness) -> PresenceNode:
     """The only node, or one of several."""
     return await presences.node()
+
+
+# Transports
+
+
+class Told(TransportListener):
+    """What a transport told, and proof that it did not do so from inside a push."""
+
+    def __init__(self) -> None:
+        self.overflows = 0
+        self.drains = 0
+        self.pushing = False
+        self._notebook = Notebook()
+
+    def overflowed(self) -> None:
+        assert not self.pushing
+        self.overflows += 1
+        self._notebook.note()
+
+    def drained(self) -> None:
+        assert not self.pushing
+        self.drains += 1
+        self._notebook.note()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        await self._notebook.until(condition)
+
+
+class TransportHarness(ABC):
+    """One transport and the peer at the other end, who reads unless told otherwise."""
+
+    limit: ClassVar[int] = 256 * 1024
+
+    def __init__(self) -> None:
+        self.told = Told()
+        self.transport: Transport
+        self.running: asyncio.Task[int]
+        self.received: list[str | bytes] = []  # by the transport, from the peer
+        self.got: list[str | bytes] = []  # by the peer, from the transport
+        self.closed: tuple[int, str] | None = None  # the close frame that the peer got
+        self._notebook = Notebook()
+
+    async def __aenter__(self) -> "TransportHarness":
+        await self.open()
+        self.transport.attach(self.told)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shut()
+
+    def run(self) -> None:
+        """Begin to carry frames."""
+        self.running = asyncio.create_task(self.transport.run(self.received.append))
+
+    async def ended(self) -> int:
+        """Wait for the end of `run` and return what it returns."""
+        async with asyncio.timeout(DEADLINE):
+            return await asyncio.shield(self.running)
+
+    def push(self, *messages: str | bytes) -> None:
+        """Push each message as one frame."""
+        for message in messages:
+            self.push_frames(framed(message))
+
+    def push_frames(self, frames: bytes) -> None:
+        self.told.pushing = True
+        self.transport.push(frames)
+        self.told.pushing = False
+
+    async def peer_got(self, count: int) -> list[str | bytes]:
+        """Wait until the peer got that many messages in all, and return those there are."""
+        await self._notebook.until(lambda: len(self.got) >= count)
+        return self.got
+
+    async def peer_was_closed(self) -> tuple[int, str]:
+        """Wait until the peer got a close frame, and return its code and reason."""
+        await self._notebook.until(lambda: self.closed is not None)
+        assert self.closed is not None
+        return self.closed
+
+    async def transport_received(self, count: int) -> list[str | bytes]:
+        await until(lambda: len(self.received) >= count)
+        return self.received
+
+    async def clog(self) -> None:
+        """Have the peer stop reading, and push until something is left over; it is less than a
+        quarter of the limit."""
+        self.block()
+        while not self.transport.backlog:
+            self.push("clog" * 4_000)
+            await asyncio.sleep(0.001)
+        assert self.transport.backlog < self.limit // 4
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Set up `transport` and the peer."""
+
+    @abstractmethod
+    async def shut(self) -> None:
+        """End whatever still runs."""
+
+    @abstractmethod
+    def block(self) -> None:
+        """The peer stops reading."""
+
+    @abstractmethod
+    def unblock(self) -> None:
+        """The peer reads on."""
+
+    @abstractmethod
+    async def say(self, message: str | bytes) -> None:
+        """The peer sends a message."""
+
+    @abstractmethod
+    async def hang_up(self, code: int | None) -> None:
+        """The peer sends a close frame, without a code for None."""
+
+    @abstractmethod
+    def vanish(self) -> None:
+        """The peer is gone without a word."""
+
+    @abstractmethod
+    def hurry(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        """Shorten the deadline of a close."""
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that announces itself to nobody. Raises TimeoutError."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)  # noqa: ASYNC110
+
+
+def framed(message: str | bytes) -> bytes:
+    return text_frame(message.encode()) if isinstance(message, str) else binary_frame(message)
+
+
+class AsgiHarness(TransportHarness):
+    """A server reduced to the two functions of ASGI."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._gone = False
+        self.failure: Exception | None = None  # what `send` raises from now on
+
+    async def open(self) -> None:
+        self.transport = AsgiTransport(self._events.get, self._send, self.limit)
+
+    async def shut(self) -> None:
+        if hasattr(self, "running"):
+            self.running.cancel()
+            await asyncio.wait({self.running})
+
+    async def _send(self, event: MutableMapping[str, Any]) -> None:
+        await self._reading.wait()
+        if self.failure is not None:
+            raise self.failure
+        assert self.closed is None, "sent after the close"
+        if event["type"] == "websocket.close":
+            self.closed = (event["code"], event["reason"])
+        else:
+            assert event["type"] == "websocket.send"
+            self.got.append(event["text"] if "text" in event else event["bytes"])
+        self._notebook.note()
+
+    def block(self) -> None:
+        self._reading.clear()
+
+    def unblock(self) -> None:
+        self._reading.set()
+
+    async def say(self, message: str | bytes) -> None:
+        kind = "text" if isinstance(message, str) else "bytes"
+        self._events.put_nowait({"type": "websocket.receive", kind: message})
+
+    async def hang_up(self, code: int | None) -> None:
+        self._end(1005 if code is None else code)
+
+    def vanish(self) -> None:
+        self._end(1006)
+
+    def _end(self, code: int) -> None:
+        self._events.put_nowait({"type": "websocket.disconnect", "code": code})
+        self.failure = ConnectionResetError()
+        self._reading.set()
+
+    def hurry(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        monkeypatch.setattr(asgi, "CLOSE_DEADLINE", seconds)
+
+
+class LaneHarness(TransportHarness):
+    """The real protocol classes on a real socket, with small kernel buffers."""
+
+    async def open(self) -> None:
+        self._over = asyncio.Event()
+        self._server = await self._listen()
+        port = self._server.sockets[0].getsockname()[1]
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        await self._loop.sock_connect(self._socket, ("127.0.0.1", port))
+        self._peer = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/"))
+        self._peer.send_request(self._peer.connect())
+        await self._write()
+        self.unblock()
+        await until(lambda: hasattr(self, "transport"))
+
+    async def _listen(self) -> asyncio.Server:
+        config = Config(
+            self._app,
+            http=GuardedHttpProtocol,
+            ws=LaneProtocol,
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+        )
+        config.load()
+        self._state = ServerState()
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        return await asyncio.get_running_loop().create_server(
+            lambda: GuardedHttpProtocol(config=config, server_state=self._state, app_state={}),
+            sock=listening,
+        )
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept", "subprotocol": None})
+        self.transport = LaneTransport(scope["extensions"][EXTENSION]["lane"], Turn(), self.limit)
+        await self._over.wait()
+
+    async def shut(self) -> None:
+        self._over.set()
+        self.block()
+        self._socket.close()
+        if hasattr(self, "running"):
+            await asyncio.wait({self.running}, timeout=DEADLINE)
+            assert self.running.done()
+        await until(lambda: not self._state.connections and not self._state.tasks)
+        self._server.close()
+        await self._server.wait_closed()
+
+    def block(self) -> None:
+        self._loop.remove_reader(self._socket)
+
+    def unblock(self) -> None:
+        self._loop.add_reader(self._socket, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(65_536)
+        except OSError:
+            data = b""
+        if not data:
+            self.block()
+            return
+        self._peer.receive_data(data)
+        for event in self._peer.events_received():
+            if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                self.got.append(bytes(event.data).decode())
+            elif isinstance(event, Frame) and event.opcode is Opcode.BINARY:
+                self.got.append(bytes(event.data))
+        if self._peer.close_rcvd is not None:
+            self.closed = (self._peer.close_rcvd.code, self._peer.close_rcvd.reason)
+        for part in self._peer.data_to_send():
+            self._socket.send(part)
+        self._notebook.note()
+
+    async def _write(self) -> None:
+        for part in self._peer.data_to_send():
+            await self._loop.sock_sendall(self._socket, part)
+
+    async def say(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            self._peer.send_text(message.encode())
+        else:
+            self._peer.send_binary(message)
+        await self._write()
+
+    async def hang_up(self, code: int | None) -> None:
+        self._peer.send_close(code)
+        await self._write()
+
+    def vanish(self) -> None:
+        self.block()
+        reset_at_once = struct.pack("ii", 1, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)
+        self._socket.close()
+
+    def hurry(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        monkeypatch.setattr(lane, "CLOSE_DEADLINE", seconds)
+
+
+TRANSPORTS: dict[str, type[TransportHarness]] = {"asgi": AsgiHarness, "lane": LaneHarness}
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def line(request: pytest.FixtureRequest) -> AsyncIterator[TransportHarness]:
+    async with TRANSPORTS[request.param]() as harness:
+        yield harness
