@@ -69,7 +69,7 @@ def test_with_nothing_said_it_is_a_first_try_on_loopback() -> None:
     assert settings.auth.mode == "open"
     assert settings.origins == []
     assert (settings.ping_interval, settings.ping_timeout) == (25.0, 10.0)
-    assert settings.presence_grace == 10.0
+    assert (settings.presence_grace, settings.drain_window) == (10.0, 20.0)
     assert settings.limits.model_dump() == {
         "frame_bytes": 65_536,
         "outbox_bytes": 1_048_576,
@@ -79,6 +79,9 @@ def test_with_nothing_said_it_is_a_first_try_on_loopback() -> None:
         "commands_per_second": 50.0,
         "commands_burst": 100,
         "connections": 10_000,
+        "connections_per_address": 1_000,
+        "connections_per_user": 100,
+        "unauthenticated": 1_000,
         "auth_timeout": 5.0,
     }
 
