@@ -20,7 +20,7 @@ from domain.timeline import Replay
 
 WINDOW_BITS = 12  # a window of 4 KiB, the same for everybody
 _MEMORY_LEVEL = 5
-_LEAST = 128  # bytes of a payload below which compressing gains nothing
+_LEAST = 128  # bytes of a frame below which compressing gains next to nothing
 _DEFLATED = 0xC1  # FIN, RSV1 (RFC 7692, 6), opcode 1
 _TAIL = b"\x00\x00\xff\xff"  # ends every flushed block and is not sent (RFC 7692, 7.2.1)
 
@@ -59,15 +59,14 @@ class Compressed(Dialect):
 
 
 def _smaller(frame: bytes | None) -> bytes | None:
-    return frame if frame is None or len(frame) < _LEAST else deflated(frame)
+    if frame is None or len(frame) < _LEAST:
+        return frame
+    return min(deflated(frame), frame, key=len)
 
 
 def deflated(frame: bytes) -> bytes:
-    """A whole text frame compressed, or as it is where that is shorter."""
+    """A whole text frame, compressed."""
     (payload,) = payloads(frame)
     deflate = zlib.compressobj(wbits=-WINDOW_BITS, memLevel=_MEMORY_LEVEL)
     data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
-    data = data.removesuffix(_TAIL)
-    if len(data) >= len(payload):
-        return frame
-    return bytes((_DEFLATED,)) + text_frame(data)[1:]
+    return bytes((_DEFLATED,)) + text_frame(data.removesuffix(_TAIL))[1:]

@@ -37,3 +37,6 @@ class Drain:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(hurry.wait(), wait)
             session.end(RESTARTING._replace(reconnect_after=round(half, 3)))
+        # Whoever was at the gate already when it was shut may have come in meanwhile.
+        for session in list(self._hub.sessions.values()):
+            session.end(RESTARTING._replace(reconnect_after=round(span / 2, 3)))

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from entrypoints.bind import bind_problem
+from entrypoints.cli_bench import bench
 from entrypoints.cli_serve import (
     file_warning,
     files_needed,
@@ -109,6 +110,9 @@ def serve(
         )
         code = _serve(settings)
     raise typer.Exit(code)
+
+
+app.command()(bench)
 
 
 @app.command()

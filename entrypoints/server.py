@@ -20,6 +20,7 @@ logger = logging.getLogger("hubbub.server")
 _FRAMES_BEFORE_1009 = 4  # over this many times the frame limit the WebSocket layer closes
 _GC_THRESHOLDS = (10_000, 20, 50)
 _STOP_TIMEOUT = 5  # seconds connections have to end before their tasks are cancelled
+_TICK = 0.05  # seconds
 
 
 class HubbubServer(uvicorn.Server):
@@ -54,11 +55,22 @@ class HubbubServer(uvicorn.Server):
     async def main_loop(self) -> None:
         """Serve, then drain: the listener is still open, to say that we are not ready."""
         await super().main_loop()
-        if self._node.failed or self.force_exit:
+        if self._node.failed:
             return
         self._node.draining = True
         logger.info("sending clients away; another signal stops at once")
         await self._drain(self._window, self._hurry)
+        await self._farewells()
+
+    async def _farewells(self) -> None:
+        """Wait for those who were sent away to answer the close: uvicorn would stop reading, and
+        the kernel throws away what is not sent yet when a socket is closed with input unread."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STOP_TIMEOUT
+        while not self.force_exit and loop.time() < deadline:
+            if not any(getattr(c, "close_sent", False) for c in self.server_state.connections):
+                return
+            await asyncio.sleep(_TICK)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -83,7 +95,7 @@ def build_server(settings: Settings) -> HubbubServer:
         http=container.http_protocol(),
         ws=container.websocket_protocol(),
         ws_max_size=_FRAMES_BEFORE_1009 * settings.limits.frame_bytes,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=settings.compression,
         ws_ping_interval=None,
         timeout_graceful_shutdown=_STOP_TIMEOUT,
         log_config=logging_config(settings.log_level, settings.log_format),

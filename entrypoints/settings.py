@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     ping_timeout: Seconds = 10.0
     presence_grace: Annotated[Number, Field(ge=0)] = 10.0
     drain_window: Annotated[Number, Field(ge=0)] = 20.0
+    compression: bool = False
     allow_anonymous: bool = False
     pages: bool | None = None
     api_key: SecretStr | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entrypoints.settings import Settings
-from tests.running_server import RunningServer, Serve
+from tests.running_server import RunningServer, Serve, fit_for_tests
 from tests.server_process import ServeProcess, ServerProcess
 
 
@@ -16,6 +16,7 @@ from tests.server_process import ServeProcess, ServerProcess
 async def serve() -> AsyncIterator[Serve]:
     """Servers on free ports, stopped and found empty at the end."""
     async with AsyncExitStack() as started:
+        started.enter_context(fit_for_tests())
 
         async def start(**settings: Any) -> RunningServer:
             server = RunningServer(Settings(port=0, **settings))

@@ -1,10 +1,12 @@
 """The real server in the loop of a test, with a view inside."""
 
 import asyncio
-import gc
 import logging
+import signal
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -17,6 +19,20 @@ from entrypoints.container import Container
 from entrypoints.logs import ConsoleFormatter
 from entrypoints.settings import Settings
 from tests.peer import DEADLINE, Frame, Peer, until
+
+
+@contextmanager
+def fit_for_tests() -> Iterator[None]:
+    """A server alone in its process freezes what it has for the garbage collector, and looks ten
+    times a second whether to stop: here it shares the process, and hundreds are stopped."""
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+    hasty = SimpleNamespace(**{**vars(asyncio), "sleep": sleep})
+    collector = SimpleNamespace(collect=int, freeze=int, set_threshold=lambda *_: None)
+    with patch("uvicorn.server.asyncio", hasty), patch.object(server_module, "gc", collector):
+        yield
 
 
 class LogTape(logging.Handler):
@@ -68,14 +84,9 @@ class RunningServer:
             root.removeHandler(handler)
         root.addHandler(self.log)
 
-        thresholds = gc.get_threshold()
-
         def restore() -> None:
             root.handlers[:] = handlers
             root.setLevel(level)
-            # A server tunes the collector of its process, which this one has to share.
-            gc.unfreeze()
-            gc.set_threshold(*thresholds)
 
         self._undo.callback(restore)
         return server
@@ -201,7 +212,7 @@ class RunningServer:
 
     def begin_to_stop(self) -> None:
         """What a signal does, with whoever is connected."""
-        self._server.should_exit = True
+        self._server.handle_exit(signal.SIGTERM, None)
 
     async def ended(self) -> int:
         """Wait for an end that has begun, and return what the exit code of a process would be."""

@@ -29,11 +29,13 @@ class AsgiTransport(Transport):
         self._send = send
         self._limit = limit
         self._listener: TransportListener | None = None
-        self._queue: deque[str | bytes] = deque()
+        self._queue: deque[bytes] = deque()
         self._queued = 0
         self._wakeup = asyncio.Event()
         self._overflown = False
-        self._wanted = False  # somebody saw `ready` false and waits for `drained`
+        self._over = False
+        self._drops = 0
+        self._wanted = False  # somebody saw `ready` or `idle` false and waits for `drained`
         self._disconnect: Disconnect | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[Any] | None = None
@@ -42,7 +44,7 @@ class AsgiTransport(Transport):
         self._listener = listener
 
     def push(self, frames: bytes) -> None:
-        if self._disconnect is not None or self._overflown:
+        if self._disconnect is not None or self._overflown or self._over:
             return
         self._enqueue(frames)
         if self.backlog > self._limit:
@@ -62,15 +64,14 @@ class AsgiTransport(Transport):
 
     @property
     def idle(self) -> bool:
-        if self._queue:
+        if self._queued:
             self._wanted = True
             return False
         return True
 
     def _enqueue(self, frames: bytes) -> None:
-        for message in messages(frames):
-            self._queue.append(message)
-            self._queued += len(message)
+        self._queue.append(frames)
+        self._queued += len(frames)
         self._wakeup.set()
 
     def ping(self) -> bool:
@@ -80,11 +81,10 @@ class AsgiTransport(Transport):
         return True  # nobody can be pinged, so nobody's silence is held against them
 
     def close(self, disconnect: Disconnect, farewell: bytes | None, *, discard: bool) -> None:
-        if self._disconnect is not None:
+        if self._disconnect is not None or self._over:
             return
         if discard:
-            self._queue.clear()
-            self._queued = 0
+            self._drop()
         if farewell is not None:
             self._enqueue(farewell)
         self._disconnect = disconnect
@@ -98,12 +98,16 @@ class AsgiTransport(Transport):
         both = {self._writer, reader}
         try:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if self._writer.done() and not self._writer.cancelled():
+                self._writer.result()  # a bug must not leave a connection that is never written to
             if reader in done:
                 return reader.result()
             if self._disconnect is None:
                 return await reader  # writing failed; the reading side hears why
             return 1006
         finally:
+            self._over = True
+            self._drop()
             if self._deadline is not None:
                 self._deadline.cancel()
             for task in both:
@@ -133,14 +137,23 @@ class AsgiTransport(Transport):
 
     async def _empty(self) -> None:
         while self._queue:
-            message = self._queue.popleft()
-            kind = "text" if isinstance(message, str) else "bytes"
-            await self._send({"type": "websocket.send", kind: message})
-            self._queued = max(0, self._queued - len(message)) if self._queue else 0
+            frames, drops = self._queue.popleft(), self._drops
+            for message in messages(frames):
+                kind = "text" if isinstance(message, str) else "bytes"
+                await self._send({"type": "websocket.send", kind: message})
+                if self._drops != drops:
+                    break  # what is left of these frames was dropped with the others
+            else:
+                self._queued -= len(frames)
             if self._wanted and self.ready:
                 self._wanted = False
                 if self._listener is not None:
                     self._listener.drained()
+
+    def _drop(self) -> None:
+        self._queue.clear()
+        self._queued = 0
+        self._drops += 1
 
     def _tell_overflow(self) -> None:
         if self._listener is not None:

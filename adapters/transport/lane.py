@@ -13,6 +13,8 @@ from typing import Protocol
 from application.disconnects import Disconnect
 from application.ports.transport import Receive, Transport, TransportListener
 
+CLOSE_DEADLINE = 5.0  # seconds from the beginning of the end to the end of the connection
+
 
 class Lane(Protocol):
     """What the server's protocol class lets us do to its connection. All of it synchronous."""
@@ -52,7 +54,7 @@ class Lane(Protocol):
     def close_frame(self, code: int, reason: str) -> bytes:
         """Begin the closing handshake; the frame to write for it, empty when it has begun.
 
-        The connection is dropped at a deadline of 5 s, with everything still unsent.
+        The connection is dropped CLOSE_DEADLINE later, with everything still unsent.
         """
 
     @abstractmethod
@@ -98,8 +100,8 @@ class LaneTransport(Transport):
         "_lane",
         "_limit",
         "_listener",
-        "_overflown",
         "_queue",
+        "_taking",
         "_turn",
         "_wanted",
     )
@@ -112,9 +114,9 @@ class LaneTransport(Transport):
         self._listener: TransportListener | None = None
         self._queue: list[bytes] = []
         self._clogged = False
-        self._overflown = False
         self._wanted = False  # somebody saw `ready` or `idle` false and waits for `drained`
         self._closing = False
+        self._taking = True
         lane.watch(self._note_clogged)
         self._fd = lane.socket_fd()
 
@@ -122,7 +124,7 @@ class LaneTransport(Transport):
         self._listener = listener
 
     def push(self, frames: bytes) -> None:
-        if self._closing:
+        if not self._taking:
             return
         if not self._queue:
             self._turn.add(self)
@@ -188,14 +190,14 @@ class LaneTransport(Transport):
         if farewell is not None:
             self._queue.append(farewell)
         self._queue.append(self._lane.close_frame(disconnect.code, disconnect.reason))
-        self._closing = True
+        self._closing, self._taking = True, False
         self.flush()
 
     async def run(self, receive: Receive) -> int:
         try:
             return await self._lane.divert(receive)
         finally:
-            self._closing = True
+            self._closing, self._taking = True, False
             self._queue.clear()
 
     def _note_clogged(self, clogged: bool) -> None:
@@ -213,6 +215,7 @@ class LaneTransport(Transport):
             self._listener.drained()
 
     def _check_limit(self) -> None:
-        if self.backlog > self._limit and not self._overflown and self._listener is not None:
-            self._overflown = True
-            asyncio.get_running_loop().call_soon(self._listener.overflowed)
+        if self._taking and self.backlog > self._limit:
+            self._taking = False
+            if self._listener is not None:
+                asyncio.get_running_loop().call_soon(self._listener.overflowed)

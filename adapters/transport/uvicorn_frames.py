@@ -16,13 +16,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
+from adapters.transport import lane
 from adapters.transport.fragments import Assembly, Unacceptable
 from application.disconnects import POLICY, RATE_LIMITED
 from application.ports.transport import Receive
 from domain.throttle import TokenBucket
 
 FRAGMENTS_DEADLINE = 10.0  # seconds from the first fragment of a message to the last
-CLOSE_DEADLINE = 5.0  # seconds from the beginning of the end to the end of the connection
 CONTROLS_PER_SECOND = 10.0  # pings and pongs from one peer
 CONTROLS_BURST = 20.0
 READ_PAUSE = 64 * 1024  # bytes of unsent output over which nothing is read from a peer
@@ -47,6 +47,21 @@ class _Frames(ServerProtocol):
         super().recv_frame(frame)
 
 
+def close_after_input(transport: asyncio.Transport) -> None:
+    """Close, but throw away what the peer still sends until it has closed as well: a socket closed
+    with input unread takes back what was sent, and the peer would not learn why. The caller sets
+    a deadline."""
+    if transport.is_closing():
+        return
+    if not transport.can_write_eof():  # TLS, which has an end of its own
+        transport.close()
+        return
+    try:
+        transport.write_eof()
+    except OSError:
+        transport.abort()  # reset by the peer, which we have yet to hear
+
+
 class BoundedProtocol(WebSocketsSansIOProtocol):
     """Hands messages to `_receive` once there is one, and to uvicorn's queue until then."""
 
@@ -56,11 +71,11 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
         self._assembly = Assembly()
         self._fragment_timer: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
         self._held = b""  # read before anybody was there to take it
         self._receive: Receive | None = None
         self._over: asyncio.Future[int] | None = None
-        self._leaving = False
+        self._leaving = False  # reads no more
+        self._gone = False  # writes no more
         self._written = 0  # bytes handed to the transport
 
     # What the peer sends
@@ -157,14 +172,20 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def _hang_up(self, code: int) -> None:
         self.write(b"".join(self.conn.data_to_send()))
-        self.transport.close()
+        self._gone = True
         self._expect_the_end()
+        if code == _NOT_RECEIVED:
+            close_after_input(self.transport)
+            self._resume_reading()
+        else:
+            self.transport.close()
         self._end(code)
 
     def _expect_the_end(self) -> None:
         # A transport that is closing waits for its buffer, however long the peer takes for it.
-        if self._deadline is None and not self.disconnected:
-            self._deadline = self.loop.call_later(CLOSE_DEADLINE, self.transport.abort)
+        # With this timer set uvicorn leaves the closing to us.
+        if self.close_timer is None and not self.disconnected:
+            self.close_timer = self.loop.call_later(lane.CLOSE_DEADLINE, self.transport.abort)
 
     def _end(self, code: int) -> None:
         """Tell whoever reads, once."""
@@ -187,13 +208,15 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_more(False)
-        if self._deadline is not None:
-            self._deadline.cancel()
         # uvicorn reports 1005, which stands for a close frame without a code: a goodbye.
         self._end(self._received_code())
         super().connection_lost(exc)
 
     # Flow control
+
+    def is_closing(self) -> bool:
+        """Whether the connection is gone or going."""
+        return self._gone or self.transport.is_closing()
 
     @property
     def buffered(self) -> int:
@@ -202,7 +225,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def write(self, frames: bytes) -> None:
         """Write, or buffer what the kernel does not take, and nothing more is read then."""
-        if self.transport.is_closing():
+        if self.is_closing():
             return  # uvloop raises for a transport that is closed
         self.transport.write(frames)
         self._written += len(frames)

@@ -11,12 +11,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.transport.handshake import REFUSAL, accept_key
+from adapters.transport.uvicorn_frames import close_after_input
 from adapters.transport.uvicorn_ws import LaneProtocol
 
 MAX_HEADER_BYTES = 16 * 1024  # request line and all headers
 HEADER_DEADLINE = 10.0  # seconds from the first byte (or the connection) to the end of headers
 BODY_DEADLINE = 30.0  # seconds from there to the end of the body
 READ_DEADLINE = 60.0  # seconds in which a peer has to take what is buffered for it
+REFUSED_DEADLINE = 2.0  # seconds for which the input of somebody refused is read and thrown away
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
@@ -42,10 +44,12 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._unset_keepalive_if_required()
         if self._request_timer is None:
             self._expect(HEADER_DEADLINE)  # from any byte on: empty lines do not begin a request
-        while data and not self._deaf and not self.transport.is_closing():
+        while data and not self.transport.is_closing():
             room = MAX_HEADER_BYTES - self._overhead
             if room <= 0:
                 self._refuse(431, "Request Header Fields Too Large")
@@ -140,8 +144,16 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._answer_and_close(head.encode())
 
     def _answer_and_close(self, answer: bytes) -> None:
+        self._deaf = True
+        self._expect_nothing()
         if self.transport.is_closing():
             return
-        if self._may_answer:
-            self.transport.write(answer)
-        self.transport.close()
+        if not self._may_answer:
+            self.transport.close()
+            return
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # its own answer would come too late
+            self.cycle.message_event.set()
+        self.transport.write(answer)
+        close_after_input(self.transport)
+        self.loop.call_later(REFUSED_DEADLINE, self.transport.abort)

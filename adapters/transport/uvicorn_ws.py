@@ -50,11 +50,8 @@ class LaneProtocol(BoundedProtocol, Lane):
         socket = self.transport.get_extra_info("socket")
         return None if socket is None else int(socket.fileno())
 
-    def is_closing(self) -> bool:
-        return self.transport.is_closing()
-
     def send_ping(self) -> bool:
-        if self.conn.state is not State.OPEN or self.transport.is_closing():
+        if self.conn.state is not State.OPEN or self.is_closing():
             return False
         self.conn.send_ping(b"")
         self.write(b"".join(self.conn.data_to_send()))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from entrypoints.ws.credentials import Scope, header
+from entrypoints.ws.credentials import Scope, header, token_of
 
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 
@@ -32,7 +32,7 @@ class Admission:
         """Why there is no room for one more, if there is none."""
         if self._total >= self._limits.total:
             return "over capacity"
-        if self._unknown >= self._limits.unknown:
+        if self._unknown >= self._limits.unknown and token_of(scope) is None:
             return "over capacity: too many connections without a token yet"
         address = counted_address(scope)
         if address is not None and self._addresses[address] >= self._limits.per_address:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
+from application.compressed import Compressed
 from application.disconnects import INTERNAL, Disconnect
 from application.open_session import OpenSession
 from application.ports.encoding import Dialect
@@ -69,6 +70,7 @@ class Doorway:
         self._gate = gate
         self._open_session = open_session
         self._open_transport = open_transport
+        self._compressed = Compressed(door.dialect)  # one, as members share it
         self._frame_limit = frame_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +89,7 @@ class Doorway:
 
     async def _converse(self, scope: Scope, inbox: Inbox, send: Send) -> None:
         transport = self._open_transport(scope, inbox.receive, send)
-        dialect = self._door.dialect
+        dialect = self._compressed if transport.compressed else self._door.dialect
         try:
             identity, conversation = await self._door.identify(scope, inbox)
             now = asyncio.get_running_loop().time()

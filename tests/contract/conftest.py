@@ -34,8 +34,8 @@ from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import Attendance, PresenceChange
 from domain.message import Draft, Message
 from domain.options import Retention
+from tests.peer import DEADLINE, until
 
-DEADLINE = 5.0  # seconds for whatever a test waits for
 CHAT = RoomId("chat")
 KEEP = Retention(size=1000, ttl=600.0)
 GRACE = 10.0
@@ -475,9 +475,10 @@ class TransportHarness(ABC):
         """Have the peer stop reading, and push until something is left over; it is less than a
         quarter of the limit."""
         self.block()
-        while not self.transport.backlog:
-            self.push("clog" * 4_000)
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(DEADLINE):
+            while not self.transport.backlog:
+                self.push("clog" * 4_000)
+                await some_turns()
         assert self.transport.backlog < self.limit // 4
 
     @abstractmethod
@@ -513,11 +514,10 @@ class TransportHarness(ABC):
         """Shorten the deadline of a close."""
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that announces itself to nobody. Raises TimeoutError."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110
+async def some_turns() -> None:
+    """Let what is under way in this process get ahead."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def framed(message: str | bytes) -> bytes:
@@ -534,6 +534,7 @@ class AsgiHarness(TransportHarness):
         self._reading.set()
         self._gone = False
         self.failure: Exception | None = None  # what `send` raises from now on
+        self.sends = 0  # that were begun
 
     async def open(self) -> None:
         self.transport = AsgiTransport(self._events.get, self._send, self.limit)
@@ -544,6 +545,7 @@ class AsgiHarness(TransportHarness):
             await asyncio.wait({self.running})
 
     async def _send(self, event: MutableMapping[str, Any]) -> None:
+        self.sends += 1
         await self._reading.wait()
         if self.failure is not None:
             raise self.failure
@@ -601,6 +603,7 @@ class LaneHarness(TransportHarness):
     async def _listen(self) -> asyncio.Server:
         config = Config(
             self._app,
+            interface="asgi3",
             http=GuardedHttpProtocol,
             ws=LaneProtocol,
             ws_ping_interval=None,
@@ -626,8 +629,7 @@ class LaneHarness(TransportHarness):
 
     async def shut(self) -> None:
         self._over.set()
-        self.block()
-        self._socket.close()
+        self.vanish()
         if hasattr(self, "running"):
             await asyncio.wait({self.running}, timeout=DEADLINE)
             assert self.running.done()
@@ -677,6 +679,8 @@ class LaneHarness(TransportHarness):
         await self._write()
 
     def vanish(self) -> None:
+        if self._socket.fileno() < 0:
+            return
         self.block()
         reset_at_once = struct.pack("ii", 1, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)

@@ -8,7 +8,8 @@ LISTED = OriginPolicy(["https://example.com", "http://shop.example:8080"], loopb
 ANY = OriginPolicy(["*"], loopback=False)
 CLOSED = OriginPolicy([], loopback=False)
 OPEN = OriginPolicy([], loopback=True)
-POLICIES = [LISTED, ANY, CLOSED, OPEN]
+LOCAL = OriginPolicy([], loopback=True, local=True)
+POLICIES = [LISTED, ANY, CLOSED, OPEN, LOCAL]
 
 # What looks like an origin to a careless eye; none is one that a browser sends.
 GARBAGE = [
@@ -214,6 +215,66 @@ def test_pages_on_this_machine_are_let_in_where_asked_for(origin: str) -> None:
 )
 def test_nothing_else_counts_as_this_machine(origin: str) -> None:
     assert not away(OPEN, origin)
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "host"),
+    [
+        ("http://rebound.example", "http", "rebound.example"),
+        ("http://rebound.example:8000", "http", "rebound.example:8000"),
+        ("http://rebound.example:8000", "ws", "rebound.example:8000"),
+        ("https://rebound.example", "https", "rebound.example"),
+        ("https://rebound.example", "http", "rebound.example"),  # behind a proxy with TLS
+        ("http://localhost.rebound.example", "http", "localhost.rebound.example"),
+        ("http://127.0.0.1.rebound.example", "http", "127.0.0.1.rebound.example"),
+        ("http://localhost.", "http", "localhost."),
+        ("http://192.168.0.2:8000", "http", "192.168.0.2:8000"),
+        ("http://0.0.0.0:8000", "http", "0.0.0.0:8000"),
+        ("http://127.0.0.2:8000", "http", "127.0.0.2:8000"),
+        ("http://[::2]:8000", "http", "[::2]:8000"),
+    ],
+)
+def test_a_name_that_was_made_to_lead_here_is_not_ours_where_only_this_machine_gets_in(
+    origin: str, scheme: str, host: str
+) -> None:
+    assert not LOCAL.allows(origin, scheme, host)
+    assert OPEN.allows(origin, scheme, host)  # where it may be the name everybody knows us by
+    assert CLOSED.allows(origin, scheme, host)
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "host"),
+    [
+        ("http://localhost:8000", "http", "localhost:8000"),
+        ("http://LOCALHOST:8000", "ws", "localhost:8000"),
+        ("http://127.0.0.1:8000", "ws", "127.0.0.1:8000"),
+        ("http://[::1]:8000", "http", "[::1]:8000"),
+        ("https://localhost:8443", "https", "localhost:8443"),
+        ("https://[::1]", "wss", "[::1]"),
+    ],
+)
+def test_by_its_loopback_names_it_is_of_the_same_origin(
+    origin: str, scheme: str, host: str
+) -> None:
+    assert OriginPolicy([], loopback=False, local=True).allows(origin, scheme, host)
+    assert LOCAL.allows(origin, scheme, host)
+
+
+@pytest.mark.parametrize("port", ["", ":3000"])
+def test_other_pages_of_this_machine_get_in_by_name_not_by_being_here(port: str) -> None:
+    without = OriginPolicy([], loopback=False, local=True)
+    for host in ("localhost", "127.0.0.1"):
+        assert LOCAL.allows(f"http://{host}{port}", "http", "127.0.0.1:8000")
+        assert not without.allows(f"http://{host}{port}", "http", "127.0.0.1:8000")
+    assert not LOCAL.allows(f"http://[::1]{port}", "http", "127.0.0.1:8000")
+
+
+def test_what_is_listed_gets_in_whatever_it_is_called_here() -> None:
+    page = "http://dashboard.internal:8000"
+    for listed in ([page], ["*"]):
+        policy = OriginPolicy(listed, loopback=True, local=True)
+        assert policy.allows(page, "http", "dashboard.internal:8000")
+        assert policy.allows(page, "http", "127.0.0.1:8000")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ async def test_who_sends_and_never_reads_bounds_itself(serve: Serve) -> None:
 
 
 async def test_who_stops_reading_while_catching_up_is_found_by_its_silence(serve: Serve) -> None:
-    server = await serve(ping_interval=0.2, ping_timeout=0.3)
+    server = await serve(ping_interval=0.2, ping_timeout=1)
     talker = await server.user("talker")
     for _ in range(100):
         ack = await talker.ask("publish", room="r", data=TEXT, echo=False)
@@ -143,3 +143,36 @@ async def test_who_stops_reading_while_catching_up_is_found_by_its_silence(serve
         assert server.sessions() == 1
     finally:
         client.close()
+
+
+async def test_in_a_conflating_room_it_gets_the_newest_and_is_told_how_many_are_left_out(
+    serve: Serve,
+) -> None:
+    server = await serve(
+        rooms=[{"match": "r", "conflate": True}], limits={"messages_per_second": 0}
+    )
+    server.narrow()
+    slow, _ = await server.member("slow", "r")
+    talker, _ = await server.member("talker", "r")
+    listener, _ = await server.member("listener", "r")
+    await slow.expect("join", user="talker")
+    await slow.expect("join", user="listener")
+    await talker.expect("join", user="listener")
+
+    slow.connection.transport.pause_reading()
+    for seq in range(1, 301):  # six times what the outbox holds
+        await talker.ask("publish", room="r", data=TEXT, echo=False)
+        await listener.expect("message", seq=seq)
+    assert server.backlog() <= server.settings.limits.outbox_bytes
+    slow.connection.transport.resume_reading()
+
+    seq = 0
+    left_out = 0
+    while seq < 300:
+        message = await slow.expect("message", room="r")
+        assert message["seq"] == seq + message.get("skipped", 0) + 1
+        seq = message["seq"]
+        left_out += message.get("skipped", 0)
+    assert left_out > 100
+    assert await slow.is_quiet()
+    assert await listener.is_quiet()

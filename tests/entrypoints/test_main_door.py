@@ -391,7 +391,7 @@ async def test_of_duplicate_keys_the_last_counts(serve: Serve) -> None:
 
 
 async def test_rate_limits_answer_with_the_wait_and_leave_others_alone(serve: Serve) -> None:
-    limits = {"messages_per_second": 2, "messages_burst": 3}
+    limits = {"messages_per_second": 0.1, "messages_burst": 3}
     server = await serve(limits=limits)
     ann, _ = await server.member("ann", "r")
     bob, _ = await server.member("bob", "r")
@@ -400,7 +400,7 @@ async def test_rate_limits_answer_with_the_wait_and_leave_others_alone(serve: Se
     assert [reply["type"] for reply in replies] == ["ack"] * 3 + ["error"] * 3
     for reply in replies[3:]:
         assert (reply["code"], reply["retry"]) == ("rate_limited", True)
-        assert 0 < reply["retry_after"] <= 0.5
+        assert 0 < reply["retry_after"] <= 10
     assert await ann.is_quiet()  # other commands are counted apart
     assert (await bob.ask("publish", room="r", data="mine", echo=False))["seq"] == 4
     for seq in (1, 2, 3):
@@ -409,7 +409,7 @@ async def test_rate_limits_answer_with_the_wait_and_leave_others_alone(serve: Se
 
 
 async def test_other_commands_have_a_limit_of_their_own(serve: Serve) -> None:
-    server = await serve(limits={"commands_per_second": 2, "commands_burst": 3})
+    server = await serve(limits={"commands_per_second": 0.1, "commands_burst": 3})
     ann = await server.user("ann")
     kinds = [(await ann.ask("ping"))["type"] for _ in range(5)]
     assert kinds == ["pong"] * 3 + ["error"] * 2
@@ -417,7 +417,7 @@ async def test_other_commands_have_a_limit_of_their_own(serve: Serve) -> None:
 
 
 async def test_rubbish_counts_as_commands(serve: Serve) -> None:
-    server = await serve(limits={"commands_per_second": 2, "commands_burst": 3})
+    server = await serve(limits={"commands_per_second": 0.1, "commands_burst": 3})
     ann = await server.user("ann")
     await ann.send_raw("{")
     await ann.send_raw(b"binary")
@@ -428,14 +428,13 @@ async def test_rubbish_counts_as_commands(serve: Serve) -> None:
 
 
 async def test_a_room_may_have_a_rate_of_its_own(serve: Serve) -> None:
-    server = await serve(rooms=[{"match": "slow", "rate": 1}])
+    server = await serve(rooms=[{"match": "slow", "rate": 0.1}])
     ann = await server.user("ann")
     bob = await server.user("bob")
     await ann.ask("publish", room="slow", data=1)
-    await bob.ask("publish", room="slow", data=2)
-    refused = await ann.ask("publish", room="slow", data=3)
+    refused = await bob.ask("publish", room="slow", data=2)
     assert refused["code"] == "rate_limited"
-    assert 0 < refused["retry_after"] <= 1
+    assert 0 < refused["retry_after"] <= 10
     assert (await ann.ask("publish", room="fast", data=3))["type"] == "ack"
 
 
