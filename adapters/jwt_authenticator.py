@@ -25,6 +25,7 @@ from domain.grants import DEFAULT_GRANTS, Grants, Identity
 from domain.identifiers import UserId, user_id
 
 MAX_TOKEN = 8 * 1024  # characters; looked at before anything is decoded
+MAX_INFO = 1024  # bytes: it is in every list of members
 MIN_SECRET = 32  # bytes
 _MIN_RSA_BITS = 2048
 _MAX_INFO_DEPTH = 64
@@ -256,7 +257,10 @@ def _canonical(info: bytes) -> bytes:
             raise TokenInvalid(f"info is nested deeper than {_MAX_INFO_DEPTH}")
         if isinstance(item, int) and not _fits_double(item):
             raise TokenInvalid("info holds a number outside the range of JSON readers")
-    return msgspec.json.encode(value)
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > MAX_INFO:
+        raise TokenInvalid(f"info has more than {MAX_INFO} bytes")
+    return encoded
 
 
 def _items(value: object) -> Iterator[tuple[object, int]]:

@@ -161,7 +161,8 @@ class Hub(BrokerListener, PresenceListener):
         """Tell one crowded room its count, or the whole list once it is calm again."""
         live.summary_due = False  # before asking: what changes from here on is for the next round
         try:
-            snapshot = await self._presence.snapshot(live.room.id)
+            limit = live.room.options.presence_limit
+            snapshot = await self._presence.snapshot(live.room.id, limit)
         except HubbubError as failure:
             logger.warning("no presence of %s now: %s", live.room.id, failure.code)
             live.summary_due = True

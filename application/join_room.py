@@ -135,7 +135,11 @@ class JoinRoom:
         history: int,
     ) -> None:
         room = membership.room
-        snapshot = await self._presence.snapshot(room.id) if membership.announced else None
+        snapshot = (
+            await self._presence.snapshot(room.id, room.options.presence_limit)
+            if membership.announced
+            else None
+        )
         live = self._hub.find(room.id)
         if live is None or membership.session.memberships.get(room.id) is not membership:
             raise Unavailable(f"{room.id} was left meanwhile")

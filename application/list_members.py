@@ -1,5 +1,6 @@
 """Use case: somebody asks who is in a room."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from application.ports.presence import Presence
@@ -43,8 +44,9 @@ class ListMembers:
         snapshot = await self._presence.snapshot(room)
         if mode is PresenceMode.COUNT or snapshot.members is None:
             return MemberPage(room, None, snapshot.count, snapshot.version, more=False)
-        further = [m for m in snapshot.members if after is None or m.user > after]
-        page = further[: max(1, min(limit, PAGE))]
+        members = snapshot.members
+        start = 0 if after is None else bisect_right(members, after, key=lambda m: m.user)
+        page = list(members[start : start + max(1, min(limit, PAGE))])
         return MemberPage(
-            room, page, snapshot.count, snapshot.version, more=len(further) > len(page)
+            room, page, snapshot.count, snapshot.version, more=start + len(page) < len(members)
         )

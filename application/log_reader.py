@@ -49,7 +49,7 @@ class LogReader:
         The caller sends the replay and then calls `pump`, without waiting in between.
         """
         timeline = self.timeline(live.room.id)
-        replay = replay_for(timeline, position, history)
+        replay = _fitting(session, replay_for(timeline, position, history))
         membership = Membership(session, live.room, replay.position, announced=announced)
         live.memberships[session.id] = membership
         session.memberships[live.room.id] = membership
@@ -74,14 +74,14 @@ class LogReader:
             if position is None:
                 at = membership.catchup.position
                 return Replay(Recovery(Outcome.NONE), [], at, not membership.catchup.done(timeline))
-            replay = replay_for(timeline, position, history)
+            replay = _fitting(membership.session, replay_for(timeline, position, history))
             membership.catchup = CatchUp(replay.position)
             return replay
         # What was delivered and not sent yet counts as seen at the position answered.
         self._fan_out.flush_group(live.group_of(membership))
         self._fan_out.send_held(membership)
         until = membership.entry.seq
-        replay = replay_for(timeline, position, history, until)
+        replay = _fitting(membership.session, replay_for(timeline, position, history, until))
         if asked:
             membership.catchup = CatchUp(replay.position, until) if replay.more else None
         return replay
@@ -101,7 +101,7 @@ class LogReader:
             replay = membership.catchup.step(timeline)
             _move_entry(membership, replay)
             if replay.recovery.outcome is Outcome.OK:
-                _send_page(session, replay.messages)
+                _send_page(membership, replay.messages)
             else:
                 self._metrics.count("resyncs", label="catchup")
                 session.send(session.dialect.resync(live.room.id, replay))
@@ -153,8 +153,22 @@ def replay_for(
     return clip(replay, until)
 
 
-def _send_page(session: Session, messages: list[Message]) -> None:
-    frames = [session.dialect.message(m) for m in messages if m.skip != session.id]
+def _fitting(session: Session, replay: Replay) -> Replay:
+    """The replay, or only its verdict when the session has no room for a page: then all of it
+    follows as the outbox drains."""
+    if not replay.messages or session.transport.ready:
+        return replay
+    start = replay.position._replace(seq=replay.messages[0].seq - 1)
+    return Replay(replay.recovery, [], start, True)
+
+
+def _send_page(membership: Membership, messages: list[Message]) -> None:
+    session, entry = membership.session, membership.entry.seq
+    # An ack stands in the place of what was published since the entry with echo: false; what lies
+    # before it is the log's, whoever wrote it.
+    frames = [
+        session.dialect.message(m) for m in messages if m.seq <= entry or m.skip != session.id
+    ]
     session.send(b"".join(frame for frame in frames if frame is not None) or None)
 
 

@@ -8,12 +8,14 @@ from application.hub import Hub
 from application.ports.broadcasting import Broker, Receipt
 from application.ports.metrics import Metrics
 from application.session import Session
+from domain.errors import RateLimited
 from domain.identifiers import RoomId, room_id
 from domain.message import Draft
 from domain.options import RoomCatalog
 from domain.room import Room
+from domain.throttle import TokenBucket
 
-_MAX_QUIET_ROOMS = 10_000
+_MAX_BUCKETS = 100_000
 
 
 class PublishMessage:
@@ -32,8 +34,9 @@ class PublishMessage:
         self._catalog = catalog
         self._metrics = metrics
         self._now = now
-        # Rules of rooms without members here, so that a room's own rate also holds for those.
-        self._quiet: OrderedDict[RoomId, Room] = OrderedDict()
+        # Of rooms with a rate of their own, the least recently used first. Kept beside the live
+        # rooms: leaving and coming back must not fill a bucket.
+        self._buckets: OrderedDict[RoomId, TokenBucket] = OrderedDict()
 
     def __call__(
         self,
@@ -52,7 +55,8 @@ class PublishMessage:
         membership = session.memberships.get(RoomId(name))
         room: Room = self._rules(room_id(name)) if membership is None else membership.room
         room.admit(session.identity, member=membership is not None)
-        room.throttle(self._now())
+        if room.options.rate is not None:
+            self._throttle(room.id, room.options.rate)
         draft = Draft(
             room.id,
             session.identity.user,
@@ -67,11 +71,15 @@ class PublishMessage:
 
     def _rules(self, room: RoomId) -> Room:
         live = self._hub.find(room)
-        if live is not None:
-            return live.room
-        rules = self._quiet.get(room)
-        if rules is None:
-            rules = self._quiet[room] = Room(room, self._catalog.of(room))
-            if len(self._quiet) > _MAX_QUIET_ROOMS:
-                self._quiet.popitem(last=False)
-        return rules
+        return Room(room, self._catalog.of(room)) if live is None else live.room
+
+    def _throttle(self, room: RoomId, rate: float) -> None:
+        bucket = self._buckets.get(room)
+        if bucket is None:
+            bucket = self._buckets[room] = TokenBucket(rate, max(1.0, 2 * rate))
+            if len(self._buckets) > _MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(room)
+        wait = bucket.take(self._now())
+        if wait:
+            raise RateLimited(f"{room} takes {rate:g} messages/s", retry_after=wait)

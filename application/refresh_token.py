@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from application.leave_room import LeaveRoom
 from application.ports.authentication import Authenticator
-from application.session import Session
+from application.ports.presence import Presence
+from application.session import Membership, Session
 from domain.errors import Forbidden, NotGranted
 from domain.grants import Action
 
@@ -16,10 +17,12 @@ class RefreshToken:
     def __init__(
         self,
         authenticator: Authenticator,
+        presence: Presence,
         leave: LeaveRoom,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._authenticator = authenticator
+        self._presence = presence
         self._leave = leave
         self._wall = wall
 
@@ -43,6 +46,18 @@ class RefreshToken:
                 self._leave(membership)
                 reason = f"the new token does not grant joining {room}"
                 session.send(session.dialect.removed(room, NotGranted.code, reason))
+            elif membership.announced:
+                await self._show_info(membership)
         if identity.expires_at is None:
             return None
         return max(0.0, identity.expires_at - self._wall())
+
+    async def _show_info(self, membership: Membership) -> None:
+        session, room = membership.session, membership.room
+        identity = session.identity
+        # Entering twice is entering once, with the info of the last time.
+        await self._presence.enter(
+            room.id, session.id, identity.user, identity.info, max_members=None, list_limit=0
+        )
+        if session.memberships.get(room.id) is not membership:  # left while we waited
+            self._presence.leave(room.id, session.id, identity.user, clean=True)

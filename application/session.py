@@ -19,6 +19,7 @@ from domain.room import Room
 from domain.throttle import Throttle, TokenBucket
 
 EXPIRY_LEEWAY = 5.0  # seconds a session outlives its token, so that a refresh on the way arrives
+MAX_HOLD = 1.0  # seconds for which a peer that is too fast is not read
 LATE = 1.0  # seconds after which a timer of ours counts as late
 
 
@@ -55,6 +56,7 @@ class Session(TransportListener):
         "_on_drained",
         "_publishes",
         "_pulse",
+        "_waiting",
         "_wall",
         "close_code",
         "dialect",
@@ -94,6 +96,7 @@ class Session(TransportListener):
         self._on_close = on_close
         self._on_drained = on_drained
         self._closed = False
+        self._waiting: asyncio.Future[None] | None = None
         self.close_code: int | None = None  # there once the session begins to end
         self._loop = asyncio.get_running_loop()
         self._answers = True
@@ -133,6 +136,8 @@ class Session(TransportListener):
         if wait:
             if throttle.ignored(now):
                 self.end(RATE_LIMITED)
+            # Refusing costs as much as serving: whoever is too fast waits, not we.
+            self.transport.hold(min(wait, MAX_HOLD))
             raise RateLimited("too fast", retry_after=wait)
 
     def expect_expiry(self) -> None:
@@ -160,6 +165,18 @@ class Session(TransportListener):
     def drained(self) -> None:
         if not self._closed:
             self._on_drained(self)
+        self._tell_waiting()
+
+    async def room_for_a_page(self) -> None:
+        """Wait until the transport takes a page of history, or the session is over. For one
+        caller at a time."""
+        while not self._closed and not self.transport.ready:
+            self._waiting = self._loop.create_future()
+            await self._waiting
+
+    def _tell_waiting(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def _close(self, code: int) -> bool:
         if self._closed:
@@ -169,6 +186,7 @@ class Session(TransportListener):
         if self._expiry is not None:
             self._expiry.cancel()
         self.close_code = code
+        self._tell_waiting()
         self._on_close(self, code)
         self._closed = True
         return True

@@ -55,39 +55,44 @@ class Attendance(NamedTuple):
 
 
 class _Seat:
-    __slots__ = ("info", "leaves_at", "sessions")
+    __slots__ = ("info", "sessions")
 
     def __init__(self, info: bytes) -> None:
         self.info = info
         self.sessions: set[SessionId] = set()
-        self.leaves_at: float | None = None
 
 
 class Roster:
     """The members of one room. Every change raises `version` by exactly one."""
 
-    __slots__ = ("_graced", "_room", "_seats", "version")
+    __slots__ = ("_graced", "_listed", "_room", "_seats", "version")
 
     def __init__(self, room: RoomId) -> None:
         self._room = room
         self._seats: dict[UserId, _Seat] = {}
-        # Users in grace, in the order they were lost; with one grace for all of them that is
-        # also the order in which they leave, so that expiring looks at the head only.
-        self._graced: dict[UserId, _Seat] = {}
+        # Users in grace and when it ends, in the order they were lost; with one grace for all of
+        # them that is also the order in which they leave, so that expiring looks at the head only.
+        self._graced: dict[UserId, float] = {}
+        self._listed: tuple[Member, ...] | None = None  # until something changes
         self.version = 0
 
     def __len__(self) -> int:
         return len(self._seats)
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody is in grace."""
+        return bool(self._graced)
+
     def enter(
         self, session: SessionId, user: UserId, info: bytes, max_members: int | None = None
     ) -> PresenceChange | None:
         """Add a session. Returns a change for the first one of a user; raises RoomFull."""
+        self._listed = None
         seat = self._seats.get(user)
         if seat is not None:
             seat.sessions.add(session)
             seat.info = info
-            seat.leaves_at = None
             self._graced.pop(user, None)
             return None
         if max_members is not None and len(self._seats) >= max_members:
@@ -103,20 +108,20 @@ class Roster:
         seat = self._seats.get(user)
         if seat is None or session not in seat.sessions:
             return None
+        self._listed = None
         seat.sessions.remove(session)
         if seat.sessions:
             return None
         if clean or grace <= 0:
             return self._remove(user)
-        seat.leaves_at = now + grace
-        self._graced[user] = seat
+        self._graced[user] = now + grace
         return None
 
     def expire(self, now: float) -> Iterator[PresenceChange]:
         """Let everybody go whose grace is over."""
         while self._graced:
-            user, seat = next(iter(self._graced.items()))
-            if seat.leaves_at is None or seat.leaves_at > now:
+            user, ends_at = next(iter(self._graced.items()))
+            if ends_at > now:
                 return
             yield self._remove(user)
 
@@ -124,13 +129,15 @@ class Roster:
         """Everybody, ordered by name; no list when there are more than `list_limit`."""
         if list_limit is not None and len(self._seats) > list_limit:
             return Snapshot(None, len(self._seats), self.version)
-        members = tuple(
-            Member(user, seat.info, len(seat.sessions))
-            for user, seat in sorted(self._seats.items())
-        )
-        return Snapshot(members, len(members), self.version)
+        if self._listed is None:
+            self._listed = tuple(
+                Member(user, seat.info, len(seat.sessions))
+                for user, seat in sorted(self._seats.items())
+            )
+        return Snapshot(self._listed, len(self._seats), self.version)
 
     def _remove(self, user: UserId) -> PresenceChange:
+        self._listed = None
         seat = self._seats.pop(user)
         self._graced.pop(user, None)
         return self._change(ChangeKind.LEAVE, user, seat.info)

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from domain.identifiers import RoomId
 from domain.patterns import RoomPatterns
 
+MAX_HISTORY = 10_000  # messages of one room
+MAX_LISTED = 500  # users that fit into one frame, whatever their info
+
 
 class Retention(NamedTuple):
     """What a room's log keeps: the newest `size` messages, until `ttl` seconds after the last."""
@@ -49,16 +52,28 @@ class RoomOptions:
     keep: Retention = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _require(self.history_size >= 0, "history_size", "0 or more messages", self.history_size)
+        _require(
+            0 <= self.history_size <= MAX_HISTORY,
+            "history_size",
+            f"0 to {MAX_HISTORY} messages",
+            self.history_size,
+        )
         _require(
             self.history_ttl > 0 and math.isfinite(self.history_ttl),
             "history_ttl",
             "above 0 seconds",
             self.history_ttl,
         )
-        _require(self.presence_limit >= 0, "presence_limit", "0 or more users", self.presence_limit)
+        _require(
+            0 <= self.presence_limit <= MAX_LISTED,
+            "presence_limit",
+            f"0 to {MAX_LISTED} users",
+            self.presence_limit,
+        )
         if self.max_members is not None:
             _require(self.max_members >= 1, "max_members", "1 or more users", self.max_members)
+            if self.presence is PresenceMode.OFF:
+                raise ValueError("max_members counts users, so presence cannot be off with it")
         if self.rate is not None:
             _require(
                 self.rate > 0 and math.isfinite(self.rate),
@@ -92,7 +107,7 @@ class RoomCatalog:
 
 
 def _personal(options: RoomOptions) -> RoomOptions:
-    return replace(options, presence=PresenceMode.OFF)
+    return replace(options, presence=PresenceMode.OFF, max_members=None)
 
 
 def _require(holds: bool, name: str, wanted: str, value: float) -> None:

@@ -1,10 +1,9 @@
 """The rules of one room: which drafts pass, and how much of its presence is shown."""
 
-from domain.errors import NotGranted, NotJoined, RateLimited
+from domain.errors import NotGranted, NotJoined
 from domain.grants import Action, Identity
 from domain.identifiers import RoomId
 from domain.options import PresenceMode, PublishPolicy, RoomOptions
-from domain.throttle import TokenBucket
 
 _CALM = 0.75  # a crowded room is listed again under this share of its presence limit
 
@@ -12,14 +11,12 @@ _CALM = 0.75  # a crowded room is listed again under this share of its presence 
 class Room:
     """One room on this node. Created by whoever needs it first; holds no members."""
 
-    __slots__ = ("_bucket", "crowded", "id", "options")
+    __slots__ = ("crowded", "id", "options")
 
     def __init__(self, room: RoomId, options: RoomOptions) -> None:
         self.id = room
         self.options = options
         self.crowded = options.presence is PresenceMode.COUNT
-        rate = options.rate
-        self._bucket = None if rate is None else TokenBucket(rate, max(1.0, 2 * rate))
 
     @property
     def keeps_presence(self) -> bool:
@@ -34,14 +31,6 @@ class Room:
             raise NotJoined(f"join {self.id} before publishing to it")
         if not identity.may(Action.PUBLISH, self.id):
             raise NotGranted(f"no grant to publish to {self.id}")
-
-    def throttle(self, now: float) -> None:
-        """Count a message against the room's own rate. Raises RateLimited."""
-        if self._bucket is None:
-            return
-        wait = self._bucket.take(now)
-        if wait:
-            raise RateLimited(f"{self.id} takes {self.options.rate} messages/s", retry_after=wait)
 
     def crowds(self, count: int) -> bool:
         """Note how many users there are. Returns True while the room is too full to list.

@@ -69,7 +69,17 @@ class Timeline:
     messages, never the count. Time, ids and the epoch come in as arguments.
     """
 
-    __slots__ = ("_lineage", "_messages", "_opens", "epoch", "expires_at", "log", "term", "top")
+    __slots__ = (
+        "_lineage",
+        "_messages",
+        "_opens",
+        "bytes",
+        "epoch",
+        "expires_at",
+        "log",
+        "term",
+        "top",
+    )
 
     def __init__(self, epoch: str, term: str, top: int = 0) -> None:
         self.epoch = epoch
@@ -77,6 +87,7 @@ class Timeline:
         self.top = top
         self.log = Position(epoch, 0, term).log
         self.expires_at = float("inf")
+        self.bytes = 0  # of the messages kept, with what surrounds them
         self._messages: deque[Message] = deque()
         self._opens = True
         # (term, seq before its first message), oldest first; the last is the one in force.
@@ -113,8 +124,9 @@ class Timeline:
         self.top = message.seq
         self._opens = False
         self._messages.append(message)
+        self.bytes += len(message.data) + _ENVELOPE
         while len(self._messages) > keep.size:
-            self._messages.popleft()
+            self.bytes -= len(self._messages.popleft().data) + _ENVELOPE
         self.expires_at = now + keep.ttl
 
     def begin_term(self, term: str) -> None:
@@ -131,8 +143,13 @@ class Timeline:
         """
         if now < self.expires_at or not self._messages:
             return False
-        self._messages.clear()
+        self.clear()
         return True
+
+    def clear(self) -> None:
+        """Forget all messages, not the count."""
+        self._messages.clear()
+        self.bytes = 0
 
     def recover(
         self,

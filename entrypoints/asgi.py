@@ -17,7 +17,7 @@ from entrypoints.http.origins import OriginGuard
 from entrypoints.http.page import page_router
 from entrypoints.settings import Settings, load_settings
 from entrypoints.wire.tutorial import Lobby, Scalable, TextRoom
-from entrypoints.ws.connection import Door, Doorway
+from entrypoints.ws.connection import Door, Doorway, no_such_door
 from entrypoints.ws.gate import Gate
 from entrypoints.ws.main_door import MainDoor, UseCases
 from entrypoints.ws.tutorial import (
@@ -78,13 +78,15 @@ def assemble(container: Container) -> FastAPI:
         title="hubbub",
         version=version("hubbub"),
         summary="Real-time rooms over WebSocket",
+        docs_url="/docs" if settings.show_pages else None,
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.add_middleware(OriginGuard, policy=container.origins())
     app.include_router(operations_router(node=node, metrics=container.metrics()))
     if settings.show_pages:
         app.include_router(page_router())
-    app.doors = Router(_doors(container))
+    app.doors = Router(_doors(container), default=no_such_door)
     return app
 
 

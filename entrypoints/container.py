@@ -111,7 +111,7 @@ class Container(containers.DeclarativeContainer):
     metrics = providers.Singleton(PrometheusMetrics)
     broker = providers.Selector(
         settings.provided.backend,
-        memory=providers.Singleton(MemoryBroker),
+        memory=providers.Singleton(MemoryBroker, max_bytes=settings.provided.limits.history_bytes),
         redis=providers.Singleton(_refuse_backend, "redis"),
     )
     presence = providers.Selector(
@@ -138,7 +138,7 @@ class Container(containers.DeclarativeContainer):
     publish_message = providers.Singleton(PublishMessage, hub, broker, catalog, metrics)
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)
-    refresh_token = providers.Singleton(RefreshToken, authenticator, leave_room)
+    refresh_token = providers.Singleton(RefreshToken, authenticator, presence, leave_room)
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)
     drain = providers.Singleton(Drain, hub)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 Fault = Callable[["Room", str], list[str]]
 
@@ -48,12 +49,14 @@ def silent(room: Room, frame: str) -> list[str]:
 
 def swapping(room: Room, frame: str) -> list[str]:
     """The second and the third change places."""
-    return {2: [], 3: [frame, room.texts[1]]}.get(room.count, [frame])
+    if room.count == 2:
+        return []
+    return [frame, room.texts[1]] if room.count == 3 else [frame]
 
 
 def inventing(room: Room, frame: str) -> list[str]:
     """A message with a number that was never used."""
-    return [frame.replace("0000000001", "0000000007")]
+    return [frame.replace("0000000001", "0000000099")]
 
 
 def skipping(room: Room, frame: str) -> list[str]:

@@ -21,6 +21,7 @@ class RecordingTransport(Transport):
         self.discarded = False
         self.answers_pings = True
         self.pings = 0
+        self.holds: list[float] = []
         self._listener: TransportListener | None = None
         self._room: int | None = None  # pushes until not ready any more; None for no limit
         self._wanted = False
@@ -34,9 +35,9 @@ class RecordingTransport(Transport):
         """Everything pushed, decoded."""
         return [json.loads(message) for push in self.pushes for message in messages(push)]
 
-    def stall(self) -> None:
-        """Neither ready nor idle from here on."""
-        self._room = 0
+    def stall(self, after: int = 0) -> None:
+        """Neither ready nor idle any more after that many pushes from now on."""
+        self._room = after
 
     def drain(self, room: int | None = None) -> None:
         """Ready again for that many pushes, and tell it if somebody waits for it."""
@@ -89,6 +90,9 @@ class RecordingTransport(Transport):
     def ping(self) -> bool:
         self.pings += self.answers_pings
         return self.answers_pings
+
+    def hold(self, seconds: float) -> None:
+        self.holds.append(seconds)
 
     def heard(self) -> bool:
         heard, self._heard = self._heard, False

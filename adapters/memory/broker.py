@@ -24,6 +24,7 @@ from domain.timeline import Page, PageRequest, Replay, Timeline
 KEY_TTL = 300.0  # seconds a publish key is remembered
 IDLE_TTL = 24 * 3600.0  # seconds a room nobody uses keeps its epoch and count
 MAX_IDLE = 100_000  # such rooms kept at most
+MAX_BYTES = 256 * 1024 * 1024  # of all rooms' messages
 SWEEP_INTERVAL = 5.0
 TERM = "0"  # one process numbers for all of its life: there is no other reign
 
@@ -37,10 +38,11 @@ class _Used(NamedTuple):
 
 
 class _Log:
-    __slots__ = ("idle_since", "keys", "subscribed", "timeline")
+    __slots__ = ("counted", "idle_since", "keys", "subscribed", "timeline")
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
+        self.counted = 0  # bytes of it in the sum over all rooms
         # In the order of use; with one lifetime for all, also the order of forgetting.
         self.keys: OrderedDict[tuple[str, str], _Used] = OrderedDict()
         self.subscribed = False
@@ -55,10 +57,17 @@ class MemoryBroker(Broker):
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         max_idle: int = MAX_IDLE,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
+        """`max_bytes`: of all rooms' messages together; over it the rooms that were published to
+        the longest ago lose theirs, and who asks for them is told of a gap."""
         self._clock = clock
         self._wall = wall
         self._max_idle = max_idle
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        # Logs with messages, the one published to the longest ago first.
+        self._by_age: OrderedDict[RoomId, _Log] = OrderedDict()
         self._rooms: dict[RoomId, _Log] = {}
         # Rooms without a subscription, the longest unused first.
         self._idle: OrderedDict[RoomId, _Log] = OrderedDict()
@@ -70,12 +79,12 @@ class MemoryBroker(Broker):
         self._listener = listener
 
     def submit(self, draft: Draft, keep: Retention, receipt: Receipt) -> None:
-        log = self._log(draft.room)
-        timeline = log.timeline
         if draft.ephemeral:
-            self._deliver(log, self._ephemeral(draft, timeline))
+            self._deliver_ephemeral(draft)
             receipt(Published(None, ""))
             return
+        log = self._log(draft.room)
+        timeline = log.timeline
         now = self._clock()
         if draft.key is not None:
             used = self._used(log, draft, now)
@@ -85,6 +94,9 @@ class MemoryBroker(Broker):
         timeline.expire(now)
         message = timeline.number(draft, self._fresh_id(), self._wall())
         timeline.append(message, keep, now)
+        self._by_age[draft.room] = log
+        self._by_age.move_to_end(draft.room)
+        self._account(log)
         published = Published(timeline.position, message.id)
         if draft.key is not None:
             record = _Used(_digest(draft.data), published, now + KEY_TTL)
@@ -124,8 +136,10 @@ class MemoryBroker(Broker):
     def sweep(self) -> None:
         """Forget what is past its time: messages, keys, and rooms long unused."""
         now = self._clock()
-        for log in self._rooms.values():
-            log.timeline.expire(now)
+        for room, log in self._rooms.items():
+            if log.timeline.expire(now):
+                self._by_age.pop(room, None)
+                self._account(log)
             _forget(log.keys, now)
         while self._idle:
             room, log = next(iter(self._idle.items()))
@@ -138,6 +152,8 @@ class MemoryBroker(Broker):
         log = self._log(room)
         log.timeline = _new_timeline()
         log.keys.clear()
+        self._by_age.pop(room, None)
+        self._account(log)
         if log.subscribed and self._listener is not None:
             self._listener.interrupted(room)
 
@@ -158,7 +174,20 @@ class MemoryBroker(Broker):
 
     def _drop(self, room: RoomId) -> None:
         del self._idle[room]
-        del self._rooms[room]
+        log = self._rooms.pop(room)
+        log.timeline.clear()
+        self._by_age.pop(room, None)
+        self._account(log)
+
+    def _account(self, log: _Log) -> None:
+        """Note how much a log holds now, and stay within the bytes for all of them."""
+        self._bytes += log.timeline.bytes - log.counted
+        log.counted = log.timeline.bytes
+        while self._bytes > self._max_bytes and self._by_age:
+            _, oldest = self._by_age.popitem(last=False)
+            oldest.timeline.clear()
+            self._bytes -= oldest.counted
+            oldest.counted = 0
 
     def _current(self, room: RoomId) -> Timeline:
         log = self._rooms.get(room)
@@ -173,10 +202,17 @@ class MemoryBroker(Broker):
         if log.subscribed and self._listener is not None:
             self._listener.deliver(message)
 
-    def _ephemeral(self, draft: Draft, timeline: Timeline) -> Message:
-        log = timeline.log
-        ts = self._wall()
-        return Message(draft.room, 0, "", draft.sender, draft.data, ts, log, False, draft.skip)
+    def _deliver_ephemeral(self, draft: Draft) -> None:
+        # To a room that nobody listens to it goes nowhere: it must not make one either, or a
+        # flood of them would push out rooms that hold something.
+        room = draft.room
+        log = self._rooms.get(room)
+        if log is None or not log.subscribed:
+            return
+        name, ts = log.timeline.log, self._wall()
+        self._deliver(
+            log, Message(room, 0, "", draft.sender, draft.data, ts, name, False, draft.skip)
+        )
 
     def _fresh_id(self) -> str:
         return f"{self._id_prefix}{next(self._ids):x}"

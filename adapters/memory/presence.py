@@ -18,6 +18,7 @@ class MemoryPresence(Presence):
         self._grace = grace
         self._clock = clock
         self._rosters: dict[RoomId, Roster] = {}
+        self._waiting: set[RoomId] = set()  # rooms with somebody in grace
         self._listener: PresenceListener | None = None
 
     def attach(self, listener: PresenceListener) -> None:
@@ -45,11 +46,13 @@ class MemoryPresence(Presence):
             return
         now, grace = self._clock(), self._grace
         self._tell(roster.leave(session, user, clean=clean, now=now, grace=grace))
+        if roster.waits:
+            self._waiting.add(room)
         self._drop_if_empty(room, roster)
 
-    async def snapshot(self, room: RoomId) -> Snapshot:
+    async def snapshot(self, room: RoomId, list_limit: int | None = None) -> Snapshot:
         roster = self._rosters.get(room)
-        return Snapshot((), 0, 0) if roster is None else roster.snapshot()
+        return Snapshot((), 0, 0) if roster is None else roster.snapshot(list_limit)
 
     async def run(self) -> None:
         while True:
@@ -59,10 +62,14 @@ class MemoryPresence(Presence):
     def sweep(self) -> None:
         """Let everybody go whose grace is over."""
         now = self._clock()
-        for room, roster in list(self._rosters.items()):
-            for change in roster.expire(now):
-                self._tell(change)
-            self._drop_if_empty(room, roster)
+        for room in list(self._waiting):
+            roster = self._rosters.get(room)
+            if roster is not None:
+                for change in roster.expire(now):
+                    self._tell(change)
+                self._drop_if_empty(room, roster)
+            if roster is None or not roster.waits:
+                self._waiting.discard(room)
 
     def _drop_if_empty(self, room: RoomId, roster: Roster) -> None:
         if not len(roster):

@@ -31,6 +31,7 @@ class AsgiTransport(Transport):
         self._listener: TransportListener | None = None
         self._queue: deque[bytes] = deque()
         self._queued = 0
+        self._hold_for = 0.0  # seconds that reading rests
         self._wakeup = asyncio.Event()
         self._overflown = False
         self._over = False
@@ -77,6 +78,9 @@ class AsgiTransport(Transport):
     def ping(self) -> bool:
         return False
 
+    def hold(self, seconds: float) -> None:
+        self._hold_for = max(self._hold_for, seconds)
+
     def heard(self) -> bool:
         return True  # nobody can be pinged, so nobody's silence is held against them
 
@@ -116,6 +120,9 @@ class AsgiTransport(Transport):
 
     async def _read(self, receive: Receive) -> int:
         while True:
+            if self._hold_for:
+                seconds, self._hold_for = self._hold_for, 0.0
+                await asyncio.sleep(seconds)
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
                 return event.get("code") or 1005

@@ -47,6 +47,10 @@ class Lane(Protocol):
         """Send a WebSocket ping; False when the connection is no longer open."""
 
     @abstractmethod
+    def hold(self, seconds: float) -> None:
+        """Read nothing more from the peer for so long."""
+
+    @abstractmethod
     def heard(self) -> bool:
         """Whether the peer gave a sign of life since the last call."""
 
@@ -101,6 +105,7 @@ class LaneTransport(Transport):
         "_limit",
         "_listener",
         "_queue",
+        "_queued",
         "_taking",
         "_turn",
         "_wanted",
@@ -113,6 +118,7 @@ class LaneTransport(Transport):
         self._limit = limit
         self._listener: TransportListener | None = None
         self._queue: list[bytes] = []
+        self._queued = 0  # bytes in it
         self._clogged = False
         self._wanted = False  # somebody saw `ready` or `idle` false and waits for `drained`
         self._closing = False
@@ -129,6 +135,9 @@ class LaneTransport(Transport):
         if not self._queue:
             self._turn.add(self)
         self._queue.append(frames)
+        self._queued += len(frames)
+        if self._queued > self._limit:
+            self._overflow()
 
     def flush(self) -> None:
         """Write what was pushed in this turn, with one system call if the kernel takes it."""
@@ -137,6 +146,7 @@ class LaneTransport(Transport):
             return
         frames = queue[0] if len(queue) == 1 else b"".join(queue)
         self._queue = []
+        self._queued = 0
         lane = self._lane
         if lane.is_closing():
             return  # gone, though nobody has told the session yet
@@ -160,8 +170,7 @@ class LaneTransport(Transport):
 
     @property
     def backlog(self) -> int:
-        queued = sum(map(len, self._queue)) if self._queue else 0
-        return queued + (self._lane.buffered if self._clogged else 0)
+        return self._queued + (self._lane.buffered if self._clogged else 0)
 
     @property
     def ready(self) -> bool:
@@ -182,11 +191,15 @@ class LaneTransport(Transport):
     def heard(self) -> bool:
         return self._lane.heard()
 
+    def hold(self, seconds: float) -> None:
+        self._lane.hold(seconds)
+
     def close(self, disconnect: Disconnect, farewell: bytes | None, *, discard: bool) -> None:
         if self._closing:
             return
         if discard:
             self._queue.clear()
+            self._queued = 0
         if farewell is not None:
             self._queue.append(farewell)
         self._queue.append(self._lane.close_frame(disconnect.code, disconnect.reason))
@@ -216,6 +229,9 @@ class LaneTransport(Transport):
 
     def _check_limit(self) -> None:
         if self._taking and self.backlog > self._limit:
-            self._taking = False
-            if self._listener is not None:
-                asyncio.get_running_loop().call_soon(self._listener.overflowed)
+            self._overflow()
+
+    def _overflow(self) -> None:
+        self._taking = False
+        if self._listener is not None:
+            asyncio.get_running_loop().call_soon(self._listener.overflowed)

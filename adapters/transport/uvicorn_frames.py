@@ -74,6 +74,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         self._held = b""  # read before anybody was there to take it
         self._receive: Receive | None = None
         self._over: asyncio.Future[int] | None = None
+        self._holding: asyncio.TimerHandle | None = None  # until when nothing is taken
         self._leaving = False  # reads no more
         self._gone = False  # writes no more
         self._written = 0  # bytes handed to the transport
@@ -87,19 +88,32 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         for start in range(0, len(data), PARSED_AT_ONCE):
             if self._leaving:
                 return
-            if self._receive is None and not (self.handshake_complete and self.queue.empty()):
+            early = self._receive is None and not (self.handshake_complete and self.queue.empty())
+            if early or self._holding is not None:
                 self._held += data[start:]
                 self._pause_reading()
                 return
             self.conn.receive_data(data[start : start + PARSED_AT_ONCE])
             self.handle_events()
 
+    def hold(self, seconds: float) -> None:
+        """Take nothing more of the peer for so long; what it sends waits, here and with it."""
+        if self._holding is None and not self._leaving:
+            self._holding = self.loop.call_later(seconds, self._release)
+            self._pause_reading()
+
+    def _release(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
+            self._take_held()
+
     def _take_held(self) -> None:
         """Go on once somebody is there to take it, or has taken what came before."""
         held, self._held = self._held, b""
         self._take(held)
         wanted = self._receive is not None or self.queue.empty()
-        if wanted and self.buffered <= READ_PAUSE:
+        if wanted and self._holding is None and self.buffered <= READ_PAUSE:
             self._resume_reading()
 
     def handle_events(self) -> None:
@@ -165,6 +179,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         if self._leaving:
             return
         self._leaving = True
+        self._release()
         self.close_sent = True
         self._assembly.forget()
         self._expect_more(False)
@@ -208,6 +223,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_more(False)
+        self._release()
         # uvicorn reports 1005, which stands for a close frame without a code: a goodbye.
         self._end(self._received_code())
         super().connection_lost(exc)
@@ -238,6 +254,6 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self.read_paused:
+        if self.read_paused and self._holding is None:
             self.read_paused = False
             self.transport.resume_reading()

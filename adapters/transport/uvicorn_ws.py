@@ -153,7 +153,7 @@ class LaneProtocol(BoundedProtocol, Lane):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if self._receive is not None and not self.conn.reader.buffer:
+        if self._receive is not None and not self.conn.reader.buffer and not self._held:
             taken = self._take_whole_texts(data, self._receive)
             if taken == len(data):
                 return
@@ -180,6 +180,8 @@ class LaneProtocol(BoundedProtocol, Lane):
                 break
             receive(text)
             start = stop
+            if self._holding is not None:
+                break
         return start
 
     # Flow control

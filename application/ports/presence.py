@@ -53,8 +53,9 @@ class Presence(Protocol):
         """Take a session out. Takes effect at once or a little later; leaving twice is harmless."""
 
     @abstractmethod
-    async def snapshot(self, room: RoomId) -> Snapshot:
-        """Everybody in the room, those in grace included, by user name. Raises Unavailable."""
+    async def snapshot(self, room: RoomId, list_limit: int | None = None) -> Snapshot:
+        """Everybody in the room, those in grace included, by user name; nobody listed when there
+        are more than `list_limit`. Raises Unavailable."""
 
     @abstractmethod
     async def run(self) -> None:

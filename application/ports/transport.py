@@ -68,6 +68,10 @@ class Transport(Protocol):
         """Send a WebSocket ping. False when this server gives no way to: expect no answer."""
 
     @abstractmethod
+    def hold(self, seconds: float) -> None:
+        """Read nothing more from the peer for so long: it sends faster than it may."""
+
+    @abstractmethod
     def heard(self) -> bool:
         """Whether the peer sent anything at all since the last call."""
 

@@ -34,9 +34,9 @@ def upgraded(head: bytes) -> bool:
 def masked(opcode: int, payload: bytes) -> bytes:
     """A frame as a client must send it. Payloads are under 64 KiB."""
     size = len(payload)
-    head = bytes((0x80 | opcode, 0x80 | size))
+    head = bytes((0x80 | opcode, 0x80 | min(size, _SHORT)))
     if size >= _SHORT:
-        head = bytes((0x80 | opcode, 0x80 | _SHORT)) + size.to_bytes(2)
+        head += size.to_bytes(2)
     mask = token_bytes(4)
     key = (mask * (size // 4 + 1))[:size]
     body = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)

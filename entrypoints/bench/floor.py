@@ -15,7 +15,7 @@ _HANDSHAKE = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: %b\r\n\r\n" % ACCEPT
 )
-_TEXT = 0x81
+_TEXT, _CLOSE = 0x81, 0x88
 _HEAD = 6  # bytes before the payload of a short masked frame
 _DEADLINE = 30.0  # seconds without a sound
 
@@ -30,8 +30,9 @@ def main(connections: int) -> None:
     print(listening.getsockname()[1], flush=True)  # noqa: T201
     members = [_welcome(listening.accept()[0]) for _ in range(connections)]
     rest = b""
-    while data := members[0].recv(1 << 16):
-        frames, rest = _answers(rest + data)
+    over = False
+    while not over and (data := members[0].recv(1 << 16)):
+        frames, rest, over = _answers(rest + data)
         if frames:
             for member in members:
                 member.sendall(frames)
@@ -47,9 +48,9 @@ def _welcome(member: socket.socket) -> socket.socket:
     return member
 
 
-def _answers(data: bytes) -> tuple[bytes, bytes]:
-    """The text frames in it as a server sends them, and what is left over."""
-    frames, at = [], 0
+def _answers(data: bytes) -> tuple[bytes, bytes, bool]:
+    """The text frames in it as a server sends them, what is left over, and whether it closes."""
+    frames, at, over = [], 0, False
     while len(data) - at >= _HEAD and len(data) - at >= (end := _HEAD + (data[at + 1] & 127)):
         mask, payload = data[at + 2 : at + _HEAD], data[at + _HEAD : at + end]
         if data[at] == _TEXT:
@@ -57,8 +58,9 @@ def _answers(data: bytes) -> tuple[bytes, bytes]:
             key = (mask * (size // 4 + 1))[:size]
             text = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
             frames.append(bytes((_TEXT, size)) + text)
+        over = over or data[at] == _CLOSE
         at += end
-    return b"".join(frames), data[at:]
+    return b"".join(frames), data[at:], over
 
 
 if __name__ == "__main__":

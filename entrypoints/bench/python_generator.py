@@ -17,7 +17,7 @@ from entrypoints.bench.plan import Ceiling, Event, Failed, Phase, Plan
 from entrypoints.bench.tally import Failure
 
 _CEILING_CONNECTIONS = 100  # more would not be faster
-_CEILING_SECONDS = 0.5
+_CEILING_SECONDS = 0.3
 
 
 async def ceiling(plan: Plan) -> float:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from entrypoints.ws.credentials import Scope, header, token_of
@@ -73,8 +73,12 @@ def counted_address(scope: Scope) -> str | None:
         return None
     address = str(client[0])
     try:
-        local = ip_address(address).is_loopback
+        ip = ip_address(address)
     except ValueError:
-        local = False
+        return address
+    local = ip.is_loopback
+    if ip.version == 6 and not local:
+        # A household or a rented machine has a whole /64 to connect from.
+        address = str(ip_network((ip, 64), strict=False))
     forwarded = any(header(scope, name) is not None for name in _FORWARDED)
     return None if local and not forwarded else address

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from application.compressed import Compressed
-from application.disconnects import INTERNAL, Disconnect
+from application.disconnects import BAD_REQUEST, INTERNAL, Disconnect
 from application.open_session import OpenSession
 from application.ports.encoding import Dialect
 from application.ports.transport import Transport
@@ -122,6 +122,8 @@ class Doorway:
         except HubbubError as error:
             session.send(session.dialect.error(error))
             session.end(_goodbye(error))
+        except Exception:
+            fail(session)
 
     def _handle(self, session: Session, conversation: Conversation, frame: str | bytes) -> None:
         if session.closed:
@@ -134,6 +136,14 @@ class Doorway:
             refuse(session, error)
         except Exception:
             fail(session)
+
+
+async def no_such_door(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept and close, so that a browser can read why and does not come back."""
+    code, reason, _ = BAD_REQUEST
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": code, "reason": f"{reason}: no such door"})
 
 
 def refuse(session: Session, error: HubbubError, request: str | int | None = None) -> None:

@@ -1,5 +1,6 @@
 """`/v1/ws`: any number of rooms on one connection, protocol v1."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -71,6 +72,7 @@ class _MainConversation(Conversation):
     _session: Session
     _spawn: Spawn
     _order: RoomOrder
+    _pages: asyncio.Lock
 
     def __init__(self, cases: UseCases, limits: Mapping[str, float]) -> None:
         self._cases = cases
@@ -80,6 +82,7 @@ class _MainConversation(Conversation):
         self._session = session
         self._spawn = spawn
         self._order = RoomOrder(spawn)
+        self._pages = asyncio.Lock()  # one page of history at a time, as the outbox takes them
         identity = session.identity
         expires_at = identity.expires_at
         left = None if expires_at is None else max(0.0, expires_at - time.time())
@@ -120,6 +123,8 @@ class _MainConversation(Conversation):
             )
         except HubbubError as error:
             refuse(self._session, error, frame.id)
+        except Exception:
+            fail(self._session, frame.id)
 
     def _published(self, frame: Publish, outcome: Published | HubbubError) -> None:
         if isinstance(outcome, HubbubError):
@@ -159,6 +164,8 @@ class _MainConversation(Conversation):
             self._cases.leave(membership)
         except HubbubError as error:
             refuse(self._session, error, frame.id)
+        except Exception:
+            fail(self._session, frame.id)
         else:
             self._session.send(replies.left(frame.id, RoomId(frame.room)))
 
@@ -167,8 +174,10 @@ class _MainConversation(Conversation):
 
     async def _history_now(self, frame: History) -> None:
         request = PageRequest(frame.before, frame.after, frame.log, frame.limit)
-        page = await self._cases.history(self._session.identity, frame.room, request)
-        self._session.send(replies.history(frame.id, RoomId(frame.room), page))
+        async with self._pages:
+            await self._session.room_for_a_page()
+            page = await self._cases.history(self._session.identity, frame.room, request)
+            self._session.send(replies.history(frame.id, RoomId(frame.room), page))
 
     def _members(self, frame: Members) -> None:
         self._run_in_order(frame, partial(self._members_now, frame))

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from domain.errors import RateLimited
 from domain.identifiers import RoomId
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -12,6 +13,9 @@ cancelled before its first step."""
 
 Command = Callable[[], Work | None]
 """Does its work and returns None, or returns the rest of it."""
+
+
+MAX_WAITING = 256  # commands on one room of one connection
 
 
 class RoomOrder:
@@ -24,9 +28,12 @@ class RoomOrder:
         self._waiting: dict[str, deque[Command]] = {}
 
     def run(self, room: RoomId | str, command: Command) -> None:
-        """Run a command now, or once those before it are through."""
+        """Run a command now, or once those before it are through. Raises RateLimited when too
+        many wait."""
         waiting = self._waiting.get(room)
         if waiting is not None:
+            if len(waiting) >= MAX_WAITING:
+                raise RateLimited(f"{MAX_WAITING} commands wait for {room}", retry_after=1.0)
             waiting.append(command)
             return
         rest = command()

@@ -48,6 +48,11 @@ class LeapingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now
 
+    def timers(self) -> int:
+        """How many are set."""
+        scheduled: list[asyncio.TimerHandle] = getattr(self, "_scheduled")  # noqa: B009
+        return sum(not timer.cancelled() for timer in scheduled)
+
     def stand_still(self, seconds: float) -> None:
         """What a process does that is not given a processor: time passes, and nothing happens."""
         self._now += seconds
@@ -247,10 +252,10 @@ class SlowPresence(MemoryPresence):
         await self.gate.wait()
         return attendance
 
-    async def snapshot(self, room: RoomId) -> Snapshot:
+    async def snapshot(self, room: RoomId, list_limit: int | None = None) -> Snapshot:
         if self.failure is not None:
             raise self.failure
-        snapshot = await super().snapshot(room)
+        snapshot = await super().snapshot(room, list_limit)
         await self.gate.wait()
         return snapshot
 

@@ -261,7 +261,7 @@ async def test_ephemeral_messages_are_not_for_members_in_catch_up() -> None:
     for number in range(150):
         speaker.say(number)
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=150)
     speaker.say("gone", ephemeral=True)
     ann.transport.drain()
@@ -397,6 +397,20 @@ async def test_a_hole_is_closed_from_the_log_without_a_word() -> None:
     assert ann.heard() == bob.heard() == [1, 2, 3, 4]
 
 
+async def test_a_hole_is_closed_once() -> None:
+    house, broker, (ann,) = await deaf("ann")
+    speaker = house.client("speaker")
+    broker.deafen()
+    speaker.say(1)
+    broker.notice()
+    broker.notice()
+    broker.deafen()
+    speaker.say(2)
+    broker.notice()
+    await turn()
+    assert ann.heard() == [1, 2]
+
+
 async def test_a_long_hole_is_closed_page_by_page() -> None:
     house, broker, (ann, bob) = await deaf("ann", "bob")
     speaker = house.client("speaker")
@@ -487,7 +501,7 @@ async def test_after_a_reset_during_catch_up_joining_again_repeats_nothing() -> 
     speaker, ann = house.client("speaker"), house.client("ann")
     for number in range(150):
         speaker.say(number)
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=150)
     house.broker.forget(CHAT)
     ann.transport.drain()

@@ -186,7 +186,7 @@ async def test_a_slow_member_gets_everything_once_and_in_order() -> None:
     house = House(LONG)
     talk(house, *span(1, 250))
     slow, quick = house.client("ann"), await house.member("bob")
-    slow.transport.stall()
+    slow.transport.stall(after=1)
     await slow.join(position=at(house, 0))
     assert slow.heard() == span(1, 100)
     for drain in range(6):
@@ -202,11 +202,26 @@ async def test_a_slow_member_gets_everything_once_and_in_order() -> None:
     assert set(types(slow.frames)[1:]) == {"message"}
 
 
+async def test_where_there_is_no_room_for_a_page_the_verdict_comes_alone() -> None:
+    house = House(LONG)
+    talk(house, *span(1, 150))
+    ann = house.client("ann")
+    ann.transport.stall()
+    await ann.join(position=await position_of(house, 20))
+    (answer,) = ann.frames
+    assert (answer["recovery"], answer["messages"]) == ({"outcome": "ok"}, [])
+    assert (answer["position"]["seq"], answer["more"]) == (20, True)
+    talk(house, 151)
+    ann.transport.drain()
+    await turn()
+    assert ann.heard() == span(21, 151)
+
+
 async def test_no_more_than_a_page_is_copied_for_a_member_that_does_not_read() -> None:
     house = House(LONG)
     talk(house, *span(1, 300))
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=300)
     talk(house, *span(301, 900))
     await turn()
@@ -217,7 +232,7 @@ async def test_a_log_that_moves_past_a_slow_member_is_a_gap() -> None:
     house = House(("*", RoomOptions(history_size=150)))
     talk(house, *span(1, 150))
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=150)
     talk(house, *span(151, 400))
     await turn()
@@ -233,7 +248,7 @@ async def test_a_log_that_is_lost_under_a_slow_member_is_a_reset() -> None:
     house = House(LONG)
     talk(house, *span(1, 150))
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=150)
     house.broker.forget(CHAT)
     talk(house, 1)
@@ -250,7 +265,7 @@ async def test_somebody_who_leaves_in_catch_up_hears_no_more() -> None:
     house = House(LONG)
     talk(house, *span(1, 150))
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=150)
     ann.leave()
     ann.transport.drain()
@@ -264,7 +279,7 @@ async def test_own_messages_without_echo_are_not_in_catch_up() -> None:
     house = House(LONG)
     talk(house, *span(1, 150))
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=150)
     ann.say("mine", echo=False)
     talk(house, 152)
@@ -277,7 +292,7 @@ async def test_several_rooms_catch_up_side_by_side() -> None:
     for room in ("chat", "news"):
         talk(house, *span(1, 250), room=room)
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=2)
     await ann.join("chat", history=250)
     await ann.join("news", history=250)
     for _ in range(5):
@@ -314,6 +329,18 @@ async def test_joining_again_many_pages_before_the_entry() -> None:
     talk(house, 352)
     await turn()
     assert ann.heard() == [351, *span(1, 350), 352]
+
+
+async def test_the_entry_of_a_long_catch_up_is_where_the_room_was_then() -> None:
+    house = House(LONG)
+    talk(house, *span(1, 350))
+    ann = house.client("ann")
+    await ann.join(position=await position_of(house, 0))
+    talk(house, 351)
+    await turn()
+    ann.take()
+    await ann.join(position=at(house, 340))
+    assert ann.heard() == span(341, 350)
 
 
 async def test_joining_again_promises_no_more_than_there_is() -> None:
@@ -356,7 +383,7 @@ async def in_catch_up(house: House, newest: int) -> Client:
     """A member that has been sent the first page and reads no further."""
     talk(house, *span(1, newest))
     ann = house.client("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(history=newest)
     return ann
 
@@ -388,7 +415,7 @@ async def test_of_two_readings_of_what_was_before_the_last_one_counts() -> None:
     house = House(LONG)
     talk(house, *span(1, 350))
     ann = await house.member("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(position=at(house, 150))
     ann.take()
     await ann.join(position=at(house, 0))
@@ -402,7 +429,7 @@ async def test_asking_who_is_there_does_not_disturb_a_reading() -> None:
     house = House(LONG)
     talk(house, *span(1, 350))
     ann = await house.member("ann")
-    ann.transport.stall()
+    ann.transport.stall(after=1)
     await ann.join(position=at(house, 0))
     await ann.join()
     ann.transport.drain()
@@ -414,8 +441,7 @@ async def test_a_reading_ends_where_the_log_fell_back() -> None:
     house = House(LONG, broker=broker)
     talk(house, *span(1, 250))
     ann = await house.member("ann")
-    ann.transport.stall()
-    await ann.join(position=at(house, 160))
+    ann.transport.stall(after=1)
     await ann.join(position=at(house, 0))
     ann.take()
     broker.deafen()

@@ -1,5 +1,7 @@
 """A newer token for a session that is there."""
 
+import asyncio
+
 import pytest
 
 from adapters.jwt_authenticator import JwtAuthenticator, hmac_key
@@ -8,12 +10,13 @@ from application.refresh_token import RefreshToken
 from domain.errors import Forbidden, HubbubError, TokenExpired, TokenInvalid
 from domain.grants import Grants
 from domain.identifiers import RoomId
-from tests.application.conftest import Client, House, pass_time, turn, types
+from tests.application.conftest import Client, House, SlowPresence, pass_time, turn, types
 from tests.tokens import SECRET, token
 
 
 def refresher(house: House) -> RefreshToken:
-    return RefreshToken(JwtAuthenticator([hmac_key(SECRET.encode())]), house.leave, house.wall)
+    authenticator = JwtAuthenticator([hmac_key(SECRET.encode())])
+    return RefreshToken(authenticator, house.presence, house.leave, house.wall)
 
 
 async def refresh(client: Client, fresh: str) -> float | None:
@@ -76,6 +79,67 @@ async def test_a_token_that_is_refused_changes_nothing(
     assert RoomId("chat") in ann.session.memberships
     await pass_time(66.0)
     assert ann.transport.disconnect == TOKEN_EXPIRED
+
+
+async def test_what_others_see_of_the_user_is_renewed() -> None:
+    house = House()
+    ann = await house.member("ann")
+    await refresh(ann, token("ann", info={"name": "Ann"}))
+    snapshot = await house.presence.snapshot(RoomId("chat"))
+    assert [(m.info, m.sessions) for m in snapshot.members or ()] == [(b'{"name":"Ann"}', 1)]
+
+
+class Renewal:
+    """A refresh of ann, who is in chat and news, that hangs where others are shown her info."""
+
+    def __init__(self) -> None:
+        self.presence = SlowPresence()
+        self.house = House(presence=self.presence)
+
+    async def begin(self, fresh: str, *rooms: str) -> tuple[Client, "asyncio.Task[float | None]"]:
+        ann = self.house.client("ann")
+        for room in rooms:
+            await ann.join(room)
+        await turn()
+        ann.take()
+        self.presence.gate.clear()
+        task = asyncio.create_task(refresh(ann, fresh))
+        while ann.session.identity.expires_at is None:
+            await turn()
+        return ann, task
+
+    async def end(self, task: "asyncio.Task[float | None]") -> None:
+        self.presence.gate.set()
+        assert await task is not None
+
+
+async def test_a_room_that_is_not_granted_any_more_is_left_without_waiting() -> None:
+    renewal = Renewal()
+    ann, task = await renewal.begin(token("ann", rooms={"chat": ["join"]}), "chat", "news")
+    assert list(ann.session.memberships) == ["chat"]
+    await renewal.end(task)
+    assert types(ann.frames) == ["removed"]
+
+
+async def test_a_room_that_is_left_meanwhile_is_not_entered_again() -> None:
+    renewal = Renewal()
+    bob = await renewal.house.member("bob", "news")
+    ann, task = await renewal.begin(token("ann"), "chat", "news")
+    bob.take()
+    ann.leave("news")
+    await renewal.end(task)
+    await turn()
+    assert types(bob.frames) == ["leave"]
+
+
+async def test_a_session_that_is_lost_meanwhile_leaves_nothing_behind() -> None:
+    renewal = Renewal()
+    ann, task = await renewal.begin(token("ann"), "chat", "news")
+    ann.session.lost(1000)
+    await renewal.end(task)
+    assert renewal.house.is_empty()
+    for room in ("chat", "news"):
+        assert (await renewal.presence.snapshot(RoomId(room))).count == 0
 
 
 async def test_a_session_that_is_over_stays_so() -> None:

@@ -19,6 +19,12 @@ def house(**limits: float) -> House:
     return House(limits=SessionLimits(**{**none, **limits}))  # type: ignore[arg-type]
 
 
+def leaping_loop() -> LeapingLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, LeapingLoop)
+    return loop
+
+
 async def sessions_of(of: House, user: str) -> int | None:
     """How many sessions presence counts for a user in `chat`; None when it is not there."""
     snapshot = await of.presence.snapshot(CHAT)
@@ -70,10 +76,8 @@ async def test_a_process_that_stood_still_does_not_blame_the_peer() -> None:
     client = house(ping_interval=20.0, ping_timeout=5.0).client()
     while not client.transport.pings:
         await pass_time(1.0)
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, LeapingLoop)
-    loop.stand_still(60.0)
-    await turn()
+    leaping_loop().stand_still(60.0)
+    await pass_time(0.01)
     assert client.transport.disconnect is None
     client.transport.hear()
     await pass_time(4.0)
@@ -231,8 +235,11 @@ async def test_nothing_is_sent_after_the_end() -> None:
 
 
 async def test_no_timer_outlives_the_session() -> None:
+    timers = leaping_loop().timers()
     client = house(ping_interval=20.0, ping_timeout=5.0).client(expires_in=30.0)
+    assert leaping_loop().timers() == timers + 2
     client.session.lost(1000)
+    assert leaping_loop().timers() == timers
     await pass_time(100.0)
     assert (client.frames, client.transport.pings, client.transport.disconnect) == ([], 0, None)
 

@@ -418,9 +418,8 @@ class Told(TransportListener):
 class TransportHarness(ABC):
     """One transport and the peer at the other end, who reads unless told otherwise."""
 
-    limit: ClassVar[int] = 256 * 1024
-
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 256 * 1024) -> None:
+        self.limit = limit
         self.told = Told()
         self.transport: Transport
         self.running: asyncio.Task[int]
@@ -527,8 +526,8 @@ def framed(message: str | bytes) -> bytes:
 class AsgiHarness(TransportHarness):
     """A server reduced to the two functions of ASGI."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, limit: int = 256 * 1024) -> None:
+        super().__init__(limit)
         self._events: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self._reading = asyncio.Event()
         self._reading.set()

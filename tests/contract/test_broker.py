@@ -674,6 +674,30 @@ async def test_asking_for_rooms_that_are_not_there_forgets_nobody() -> None:
     assert await attic.knows("a", at)
 
 
+async def test_lifetimes_are_exact_whenever_the_sweep_comes() -> None:
+    attic, room = Attic(), RoomId("chat")
+    await attic.broker.subscribe(room, KEEP)
+    attic.publish("chat")
+    attic.clock.now += KEEP.ttl
+    timeline = attic.broker.timeline(room)
+    assert timeline is not None
+    assert timeline.first == 2
+    attic.publish("chat")
+    attic.clock.now += KEEP.ttl
+    attic.publish("chat")
+    page = await attic.broker.page(room, PageRequest(), KEEP)
+    assert seqs(page.messages) == [3]
+
+
+async def test_keys_are_forgotten_in_time_whenever_the_sweep_comes() -> None:
+    attic, receipts = Attic(), Receipts()
+    for wait in (memory.KEY_TTL - 1, 1.0, 0.0):
+        attic.broker.submit(draft("x", key="k"), KEEP, receipts.take)
+        attic.clock.now += wait
+    published = [receipt for receipt in receipts.all if isinstance(receipt, Published)]
+    assert [receipt.duplicate for receipt in published] == [False, True, False]
+
+
 async def test_the_sweep_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "SWEEP_INTERVAL", 0.0)
     swept = asyncio.Event()

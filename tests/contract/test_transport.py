@@ -6,7 +6,13 @@ import pytest
 
 from application.disconnects import FORBIDDEN, SLOW
 from application.framing import text_frame
-from tests.contract.conftest import AsgiHarness, TransportHarness, framed, some_turns
+from tests.contract.conftest import (
+    TRANSPORTS,
+    AsgiHarness,
+    TransportHarness,
+    framed,
+    some_turns,
+)
 from tests.peer import until
 
 # Payloads where the length field of a frame changes its size, and what is not ASCII.
@@ -141,6 +147,17 @@ async def test_a_transport_that_is_not_ready_tells_when_it_is(line: TransportHar
     line.unblock()
     await line.told.until(lambda: line.told.drains > 0)
     assert line.transport.ready
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+async def test_not_ready_may_pass_within_a_turn(kind: str) -> None:
+    """With an outbox so small that the peer takes at once what fills it."""
+    async with TRANSPORTS[kind](limit=4096) as line:
+        line.run()
+        line.push("x" * 2048)
+        assert not line.transport.ready
+        await line.told.until(lambda: line.told.drains > 0)
+        assert line.transport.ready
 
 
 async def test_a_transport_that_is_not_idle_tells_when_it_is(line: TransportHarness) -> None:

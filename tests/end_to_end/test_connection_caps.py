@@ -222,12 +222,18 @@ async def test_this_machine_may_have_any_number_up_to_the_total(serve: Serve) ->
 async def test_every_end_makes_room_for_its_address(serve: Serve) -> None:
     server = await serve(limits={"connections_per_address": 1})
     ann = {"X-Forwarded-For": "192.0.2.1"}
-    for path in (ECHO, "/ws/secure?token=x", "/ws/rooms/bad%20name/ann"):
-        for leave in (Peer.close, lambda peer: asyncio.to_thread(peer.vanish)):
-            peer = await server.connect(path, additional_headers=ann)
-            assert await status(server, X_Forwarded_For="192.0.2.1") in (101, 503)
-            await leave(peer)
-            await let_in(server, X_Forwarded_For="192.0.2.1")
+    for vanishes in (True, False):
+        peer = await server.connect(ECHO, additional_headers=ann)
+        assert await status(server, X_Forwarded_For="192.0.2.1") == 503
+        if vanishes:
+            peer.vanish()
+        else:
+            await peer.close()
+        await let_in(server, X_Forwarded_For="192.0.2.1")
+    for path, expected in (("/ws/secure?token=x", 4001), ("/ws/rooms/bad%20name/ann", 4000)):
+        peer = await server.connect(path, additional_headers=ann)
+        assert (await peer.ending())[1] == expected
+        await let_in(server, X_Forwarded_For="192.0.2.1")
 
 
 # A user

@@ -42,7 +42,11 @@ async def listen(peer: Peer) -> list[int]:
 
 
 async def test_a_busy_room_beside_many_idle_connections(serve_process: ServeProcess) -> None:
-    server = await serve_process(HUBBUB_LIMITS__MESSAGES_PER_SECOND="0")
+    server = await serve_process(
+        HUBBUB_LIMITS__MESSAGES_PER_SECOND="0",
+        HUBBUB_LIMITS__COMMANDS_PER_SECOND="0",
+        HUBBUB_PING_INTERVAL="600",  # so that what comes is of the rooms
+    )
     files, memory = server.files(), server.memory()
     idle = await connect_all(server, [f"/v1/ws?user=idle-{i}" for i in range(IDLE)])
     members = await connect_all(server, [f"/v1/ws?user=member-{i}" for i in range(MEMBERS)])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ async def test_every_delivery_is_counted(run_plan: RunPlan, fault: servers.Fault
 FAULTS = {
     servers.repeating: "message 0 twice or too late",
     servers.swapping: "message 1 twice or too late",
-    servers.inventing: "message 7, which nobody sent",
+    servers.inventing: "message 99, which nobody sent",
     servers.skipping: "got seq 4 after 2",
     servers.silent: "60 of 60 deliveries did not come within 0.5 s",
     servers.refusing: 'the server answered {"type":"error","code":"rate_limited"',
@@ -193,7 +194,7 @@ async def test_texts_are_filled_and_frames_answered(run_plan: RunPlan) -> None:
     )
     async with servers.greeting_server(greet) as port:
         await run_plan(replace(plan, port=port))
-    assert sorted(heard) == [(f"/room{n % 2}?user=u{n}", f"{n} in {n % 2}", "3") for n in range(3)]
+    assert set(heard) == {(f"/room{n % 2}?user=u{n}", f"{n} in {n % 2}", "3") for n in range(3)}
 
 
 class Forgetful:
@@ -275,8 +276,8 @@ async def test_costs_of_a_server_are_told(run_plan: RunPlan) -> None:
 
 @LINUX
 async def test_a_server_that_is_gone_cannot_be_measured(run_plan: RunPlan) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await ended.wait()
     async with servers.room_server(servers.faultless) as port:
         text = await reason(run_plan(replace(ROOM, port=port, pids=(ended.pid,))))
     assert text == f"process {ended.pid}, whose cost was to be measured, is not there"
@@ -356,7 +357,7 @@ def test_frames_are_found_however_they_arrive(sizes: list[int], cuts: list[int])
     stream = b"".join(server_frame(*frame) for frame in frames)
     places = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     reader = FrameReader()
-    pieces = (stream[a:b] for a, b in zip(places, places[1:], strict=False))
+    pieces = (stream[a:b] for a, b in pairwise(places))
     assert [frame for piece in pieces for frame in reader.feed(piece)] == frames
 
 
@@ -508,7 +509,7 @@ def test_a_source_is_built_once(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("compiler")
 def test_a_source_that_does_not_compile_is_told(tmp_path: Path) -> None:
     file = source(tmp_path, "int main(void) { return nothing; }")
-    with pytest.raises(NotCompiled, match="failed: .*"):
+    with pytest.raises(NotCompiled, match="failed: "):
         build(file, tmp_path / "cache", os.environ)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -656,8 +657,8 @@ async def test_a_server_that_wants_tokens_is_measured_with_one(
     server = await serve_process(
         HUBBUB_AUTH__MODE="jwt", HUBBUB_AUTH__HMAC_SECRET=SECRET, **UNLIMITED
     )
-    arguments = ("fan-out", "--url", server.ws_url, "--door", door, "--members", "3")
-    arguments += ("--messages", "5", "--patience", "8")
+    arguments = ["fan-out", "--url", server.ws_url, "--door", door, "--members", "3"]
+    arguments += ["--messages", "5", "--patience", "8"]
     code, output, errors = await bench(*arguments, "--token", token("ann"))
     assert code == 0, output + errors
     code, output, _ = await bench(*arguments, "--token", token("ann", -60))
@@ -726,41 +727,36 @@ async def test_a_low_soft_limit_is_raised(unlimited: ServerProcess) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are another matter elsewhere")
-@pytest.mark.parametrize("kind", ["compiled", "python"])
+@pytest.mark.parametrize("kind", ["auto", "python"])
 @pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
 async def test_no_process_is_left_when_it_is_stopped(kind: str, way: str) -> None:
-    command = subprocess.Popen(
-        [sys.executable, "-m", "entrypoints.cli", "bench", "idle", "--members", "3"]
-        + ["--seconds", "600", "--generator", "python" if kind == "python" else "auto"],
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "entrypoints.cli", "bench", "idle", "--members", "3"),
+        *("--seconds", "600", "--generator", kind),
         env=OUTSIDE,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
+    family = psutil.Process(command.pid)
     try:
-        family = psutil.Process(command.pid)
         await until(lambda: len(family.children(recursive=True)) == 2, within=DEADLINE / 2)
         children = family.children(recursive=True)
-        server = children[0]
-        await until(lambda: len(established(server)) == 3, within=DEADLINE / 2)
+        await until(lambda: len(established(children[0])) == 3, within=DEADLINE / 2)
         if way == "Ctrl-C":  # which the terminal sends to all of them
             os.killpg(command.pid, signal.SIGINT)
         else:
             command.terminate()
-        code = await asyncio.to_thread(command.wait, DEADLINE / 2)
-        assert code == (130 if way == "Ctrl-C" else 128 + signal.SIGTERM)
+        async with asyncio.timeout(DEADLINE / 2):
+            _, errors = await command.communicate()
+        assert command.returncode == (130 if way == "Ctrl-C" else 128 + signal.SIGTERM)
         assert not any(child.is_running() for child in children)
-        assert command.stderr is not None
-        assert b"Traceback" not in command.stderr.read()
+        assert b"Traceback" not in errors
     finally:
-        for leftover in [*psutil.Process(command.pid).children(recursive=True)] * (
-            command.poll() is None
-        ):
-            leftover.kill()
-        if command.poll() is None:
-            command.kill()
-        command.communicate()
+        if command.returncode is None:
+            os.killpg(command.pid, signal.SIGKILL)
+            await command.communicate()
 
 
 def established(process: psutil.Process) -> list[Any]:

@@ -1,0 +1,125 @@
+"""Commands on one room in the order sent, whatever some of them wait for."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from entrypoints.ws.room_order import Command, RoomOrder, Work
+
+
+class Desk:
+    """Runs commands in room order, and writes down what they did."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self._order = RoomOrder(self._spawn)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.create_task(work))
+
+    def quick(self, name: str, room: str = "chat") -> None:
+        """A command that is through at once."""
+        self.command(lambda: self.done.append(name), room)
+
+    def command(self, command: Command, room: str = "chat") -> None:
+        self._order.run(room, command)
+
+    def slow(self, name: str, gate: asyncio.Event, room: str = "chat") -> None:
+        """A command that has to wait."""
+
+        async def rest() -> None:
+            self.done.append(f"{name} begins")
+            await gate.wait()
+            self.done.append(f"{name} ends")
+
+        def command() -> Work:
+            return rest
+
+        self.command(command, room)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def until_done(desk: Desk) -> list[str]:
+    async with asyncio.timeout(5.0):
+        await asyncio.gather(*desk.tasks)
+    return desk.done
+
+
+async def test_what_need_not_wait_is_done_at_once(desk: Desk) -> None:
+    desk.quick("a")
+    desk.quick("b")
+    assert desk.done == ["a", "b"]
+    assert desk.tasks == []
+
+
+async def test_what_comes_after_something_slow_waits_for_it(desk: Desk) -> None:
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    desk.quick("a")
+    desk.quick("b")
+    await asyncio.sleep(0)
+    assert desk.done == ["join begins"]
+    gate.set()
+    assert await until_done(desk) == ["join begins", "join ends", "a", "b"]
+
+
+async def test_slow_commands_follow_one_another(desk: Desk) -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    desk.slow("one", first)
+    desk.slow("two", second)
+    desk.quick("three")
+    second.set()
+    await asyncio.sleep(0)
+    assert desk.done == ["one begins"]
+    first.set()
+    assert await until_done(desk) == [
+        "one begins", "one ends", "two begins", "two ends", "three"
+    ]  # fmt: skip
+
+
+async def test_rooms_do_not_wait_for_each_other(desk: Desk) -> None:
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    desk.quick("elsewhere", "news")
+    assert desk.done == ["elsewhere"]
+    gate.set()
+    await until_done(desk)
+
+
+async def test_once_all_is_through_nothing_waits(desk: Desk) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    desk.slow("join", gate)
+    desk.quick("a")
+    await until_done(desk)
+    desk.quick("b")
+    assert desk.done == ["join begins", "join ends", "a", "b"]
+    assert len(desk.tasks) == 1
+
+
+async def test_a_command_that_comes_from_a_command_is_the_last(desk: Desk) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    desk.slow("join", gate)
+    desk.command(lambda: desk.quick("nested"))
+    desk.quick("a")
+    assert await until_done(desk) == ["join begins", "join ends", "a", "nested"]
+
+
+async def test_a_connection_that_ends_first_leaves_no_work_behind(desk: Desk) -> None:
+    """Work that was never begun is no coroutine that nobody awaited, which would be a warning."""
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    desk.slow("again", gate)
+    for task in desk.tasks:
+        task.cancel()
+    await asyncio.wait(desk.tasks)
+    assert desk.done == []
+    assert [task.cancelled() for task in desk.tasks] == [True]
