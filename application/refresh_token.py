@@ -40,20 +40,26 @@ class RefreshToken:
             return None
         session.identity = identity
         session.expect_expiry()
+        self._leave_what_is_closed(session)
         for membership in list(session.memberships.values()):
-            room = membership.room.id
-            if not identity.may(Action.JOIN, room):
-                self._leave(membership)
-                reason = f"the new token does not grant joining {room}"
-                session.send(session.dialect.removed(room, NotGranted.code, reason))
-            elif membership.announced:
+            if membership.announced:
                 await self._show_info(membership)
         if identity.expires_at is None:
             return None
         return max(0.0, identity.expires_at - self._wall())
 
+    def _leave_what_is_closed(self, session: Session) -> None:
+        for membership in list(session.memberships.values()):
+            room = membership.room.id
+            if not session.identity.may(Action.JOIN, room):
+                self._leave(membership)
+                reason = f"the new token does not grant joining {room}"
+                session.send(session.dialect.removed(room, NotGranted.code, reason))
+
     async def _show_info(self, membership: Membership) -> None:
         session, room = membership.session, membership.room
+        if session.memberships.get(room.id) is not membership:
+            return  # left while others were shown it
         identity = session.identity
         # Entering twice is entering once, with the info of the last time.
         await self._presence.enter(

@@ -1,4 +1,4 @@
-"""The lane alone: uvicorn with our protocol classes around an application that only opens a
+"""The lane alone: our protocol classes of uvicorn around an application that only opens a
 transport, with a view of the server's end of each connection."""
 
 import asyncio
@@ -7,7 +7,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from adapters.transport.lane import LaneTransport, Turn
 from adapters.transport.uvicorn_http import GuardedHttpProtocol
@@ -72,42 +73,43 @@ class LaneServer:
         self._limit = limit
         self._turn = Turn()
         self._wires: list[Wire] = []
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._application,
-                port=0,
-                interface="asgi3",
-                http=GuardedHttpProtocol,
-                ws=LaneProtocol,
-                ws_max_size=frame_limit,
-                ws_per_message_deflate=compression,
-                ws_ping_interval=None,
-                lifespan="off",
-                log_config=None,
-                ssl_certfile=cert and cert[0],
-                ssl_keyfile=cert and cert[1],
-            )
+        self._state = ServerState()
+        self._config = Config(
+            self._application,
+            interface="asgi3",
+            http=GuardedHttpProtocol,
+            ws=LaneProtocol,
+            ws_max_size=frame_limit,
+            ws_per_message_deflate=compression,
+            ws_ping_interval=None,
+            lifespan="off",
+            log_config=None,
+            ssl_certfile=cert and cert[0],
+            ssl_keyfile=cert and cert[1],
         )
+        self._config.load()
 
     async def start(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: self.failures.append(context)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self.failures.append(context))
+        self._server = await loop.create_server(
+            lambda: GuardedHttpProtocol(
+                config=self._config, server_state=self._state, app_state={}
+            ),
+            host="127.0.0.1",
+            ssl=self._config.ssl,
         )
-        self._running = asyncio.create_task(self._server._serve())
-        await until(lambda: self._server.started)
 
     async def stop(self) -> None:
         """Close what is open, and find nothing left."""
         self.let_in.set()
         self.let_run.set()
-        state = self._server.server_state
         try:
             for wire in self._wires:
                 await wire.shut()
-            await until(lambda: not state.connections and not state.tasks)
+            await until(lambda: not self._state.connections and not self._state.tasks)
         finally:
-            self._server.should_exit = True
-            await self._running
+            self._server.close()
         assert not self.failures, self.failures
 
     @property
@@ -116,7 +118,7 @@ class LaneServer:
 
     @property
     def _listener(self) -> socket.socket:
-        found: socket.socket = self._server.servers[0].sockets[0]
+        found: socket.socket = self._server.sockets[0]
         return found
 
     def narrow(self) -> None:

@@ -17,7 +17,6 @@ class RawClient:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._loop = asyncio.get_running_loop()
-        self._received = bytearray()
 
     @classmethod
     async def connect(cls, port: int, path: str, receive_buffer: int = 4096) -> "RawClient":
@@ -50,19 +49,15 @@ class RawClient:
             return False
         return True
 
-    async def read_some(self, most: int) -> None:
-        """Take up to so many bytes, at least one, for `read_to_the_close` to return."""
-        async with asyncio.timeout(_DEADLINE):
-            self._received += await self._loop.sock_recv(self._socket, most)
-
     async def read_to_the_close(self) -> list[tuple[int, bytes]]:
         """Opcode and payload of all frames the server still has for us, a close frame last."""
+        received = bytearray()
         async with asyncio.timeout(_DEADLINE):
             while True:
                 part = await self._loop.sock_recv(self._socket, 65_536)
                 assert part, "the end without a close frame"
-                self._received += part
-                frames = list(_frames(bytes(self._received)))
+                received += part
+                frames = list(_frames(bytes(received)))
                 if frames and frames[-1][0] == Opcode.CLOSE:
                     return frames
 

@@ -56,12 +56,13 @@ class Wire:
 
     @classmethod
     async def connect(
-        cls, port: int, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
+        cls, port: int, *, buffers: int | None = None, tls: ssl.SSLContext | None = None
     ) -> "Wire":
-        """`receive_buffer`: bytes the kernel takes for a peer that does not read."""
+        """`buffers`: bytes the kernel holds for this end, each way; else it is generous."""
         connection = socket.socket()
-        if receive_buffer is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if buffers is not None:
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                connection.setsockopt(socket.SOL_SOCKET, option, buffers)
         connection.setblocking(False)
         async with asyncio.timeout(DEADLINE):
             await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
@@ -79,12 +80,12 @@ class Wire:
         port: int,
         path: str = "/",
         *,
-        receive_buffer: int | None = None,
+        buffers: int | None = None,
         tls: ssl.SSLContext | None = None,
         **changed: str,
     ) -> "Wire":
         """Past the handshake."""
-        wire = await cls.connect(port, receive_buffer=receive_buffer, tls=tls)
+        wire = await cls.connect(port, buffers=buffers, tls=tls)
         wire.send(request(path, **changed))
         head = await wire.head()
         assert head.startswith(b"HTTP/1.1 101 "), head

@@ -170,7 +170,6 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def _fail(self, code: int, reason: str) -> None:
         """Close without waiting for the peer's consent."""
-        self.conn.data_to_send()  # pongs that are ready: it gets no answers any more
         self.conn.fail(code, reason)
         self._leave(_NOT_RECEIVED)
 

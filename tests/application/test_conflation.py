@@ -303,7 +303,7 @@ async def test_a_newcomer_on_its_way_is_not_conflated() -> None:
     for number in range(250):
         speaker.say(number)
     slow = house.client("slow")
-    slow.transport.stall()
+    slow.transport.drain(1)
     await slow.join(history=250)
     for number in range(250, 300):
         speaker.say(number)
@@ -344,7 +344,7 @@ async def test_who_reads_what_was_before_it_came_is_not_forgotten() -> None:
     for number in range(250):
         speaker.say(number)
     slow = await house.member("slow")
-    slow.transport.stall()
+    slow.transport.drain(1)
     await slow.join(position=position(house, 0))  # one page, and two more when there is room
     slow.take()
     speaker.say(250)

@@ -28,12 +28,12 @@ def test_what_a_room_keeps_follows_its_options() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"history_size": -1}, "history_size must be 0 or more messages, not -1"),
+        ({"history_size": -1}, "history_size must be 0 to 10000 messages, not -1"),
         ({"history_ttl": 0.0}, "history_ttl must be above 0 seconds, not 0.0"),
         ({"history_ttl": -1.0}, "history_ttl must be above 0"),
         ({"history_ttl": float("nan")}, "history_ttl must be above 0"),
         ({"history_ttl": float("inf")}, "history_ttl must be above 0"),
-        ({"presence_limit": -1}, "presence_limit must be 0 or more users"),
+        ({"presence_limit": -1}, "presence_limit must be 0 to 500 users"),
         ({"max_members": 0}, "max_members must be 1 or more users"),
         ({"max_members": -1}, "max_members must be 1 or more users"),
         ({"rate": 0.0}, "rate must be above 0 messages a second, or left out"),

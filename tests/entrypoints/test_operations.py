@@ -76,6 +76,14 @@ async def test_the_api_describes_itself(serve: Serve) -> None:
     assert (await server.get("/docs")).status_code == 200
 
 
+async def test_pages_are_for_trying(serve: Serve) -> None:
+    opened, closed = await serve(), await serve(**JWT)
+    for path in ("/", "/docs"):
+        assert (await opened.get(path)).status_code == 200
+        assert (await closed.get(path)).status_code == 404
+    assert (await closed.get("/openapi.json")).status_code == 200
+
+
 async def test_operations_need_no_token(serve: Serve) -> None:
     """They tell nothing that is not for everybody, and probes have no tokens."""
     server = await serve(**JWT)
