@@ -133,7 +133,10 @@ class LogReader:
             _move_entry(membership, replay)
             if replay.more:
                 self._fan_out.remove(live, membership)
-                membership.catchup = CatchUp(replay.position)
+                if membership.catchup is None:
+                    membership.catchup = CatchUp(replay.position)
+                else:  # it was reading what lies before its entry, and has been promised that
+                    membership.catchup.then(replay.position)
                 self.pump(live, membership)
 
 

@@ -19,7 +19,7 @@ from domain.room import Room
 from domain.throttle import Throttle, TokenBucket
 
 EXPIRY_LEEWAY = 5.0  # seconds a session outlives its token, so that a refresh on the way arrives
-MAX_HOLD = 1.0  # seconds for which a peer that is too fast is not read
+MAX_HOLD = 0.5  # seconds for which a peer that is too fast is not read; under throttle.PAUSE
 LATE = 1.0  # seconds after which a timer of ours counts as late
 
 

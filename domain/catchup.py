@@ -14,11 +14,12 @@ class CatchUp:
     `until` bounds a member that is already live and only wants what was before it came.
     """
 
-    __slots__ = ("_position", "_until")
+    __slots__ = ("_position", "_then", "_until")
 
     def __init__(self, position: Position, until: int | None = None) -> None:
         self._position = position
         self._until = until
+        self._then: Position | None = None
 
     @property
     def position(self) -> Position:
@@ -27,21 +28,31 @@ class CatchUp:
 
     def done(self, timeline: Timeline) -> bool:
         """Whether nothing is left to read."""
-        if self._until is not None:
-            return self._position.seq >= self._until or self._position.epoch != timeline.epoch
-        return self._position == timeline.position
+        if self._until is None:
+            return self._position == timeline.position
+        return self._bound_reached(timeline) and self._then in (None, timeline.position)
 
     def lower(self, until: int) -> None:
         """Read no further than `until` where the bound is above it."""
         if self._until is not None:
             self._until = min(self._until, until)
 
+    def then(self, position: Position) -> None:
+        """Go on from `position` to the live end once the bound is reached."""
+        self._then = position
+
     def step(self, timeline: Timeline) -> Replay:
         """The next page. An outcome other than OK means that the log moved away under the
         cursor, and has to be told."""
+        if self._then is not None and self._bound_reached(timeline):
+            self._position, self._until, self._then = self._then, None, None
         replay = clip(timeline.recover(self._position), self._until)
         self._position = replay.position
         return replay
+
+    def _bound_reached(self, timeline: Timeline) -> bool:
+        at = self._position
+        return self._until is not None and (at.seq >= self._until or at.epoch != timeline.epoch)
 
 
 def clip(replay: Replay, until: int | None) -> Replay:

@@ -38,6 +38,9 @@ class Line(TransportListener):
     def drained(self) -> None:
         self.told.append("drained")
 
+    def take(self, message: str | bytes) -> None:
+        self.receive(message)
+
     def push(self, message: str | bytes) -> None:
         """Push a message as one frame."""
         self.transport.push(framed(message))
@@ -152,7 +155,7 @@ class LaneServer:
         self.lines.append(line)
         self.on_line(line)
         await self.let_run.wait()
-        line.code = await line.transport.run(lambda message: line.receive(message))
+        line.code = await line.transport.run(line.take)
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:

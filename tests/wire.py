@@ -127,6 +127,14 @@ class Wire:
         """Status line and headers of an answer; what follows stays unread."""
         return await self._until(b"\r\n\r\n")
 
+    async def exactly(self, size: int) -> bytes:
+        """The next so many bytes."""
+        while len(self._received) < size:
+            assert await self._read(), bytes(self._received)
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
     async def _until(self, mark: bytes) -> bytes:
         while (end := self._received.find(mark)) < 0:
             assert await self._read(), bytes(self._received)

@@ -119,7 +119,7 @@ class MemoryBroker(Broker):
         log = self._rooms.get(room)
         if log is None or not log.subscribed:
             return None
-        log.timeline.expire(self._clock())
+        self._expire(room, log, self._clock())
         return log.timeline
 
     async def recover(self, room: RoomId, after: Position, keep: Retention) -> Replay:
@@ -137,9 +137,7 @@ class MemoryBroker(Broker):
         """Forget what is past its time: messages, keys, and rooms long unused."""
         now = self._clock()
         for room, log in self._rooms.items():
-            if log.timeline.expire(now):
-                self._by_age.pop(room, None)
-                self._account(log)
+            self._expire(room, log, now)
             _forget(log.keys, now)
         while self._idle:
             room, log = next(iter(self._idle.items()))
@@ -179,6 +177,11 @@ class MemoryBroker(Broker):
         self._by_age.pop(room, None)
         self._account(log)
 
+    def _expire(self, room: RoomId, log: _Log, now: float) -> None:
+        if log.timeline.expire(now):
+            self._by_age.pop(room, None)
+            self._account(log)
+
     def _account(self, log: _Log) -> None:
         """Note how much a log holds now, and stay within the bytes for all of them."""
         self._bytes += log.timeline.bytes - log.counted
@@ -195,7 +198,7 @@ class MemoryBroker(Broker):
             return _new_timeline()  # reading makes no room, or reading would push out others
         if not log.subscribed:
             self._touch(room, log)
-        log.timeline.expire(self._clock())
+        self._expire(room, log, self._clock())
         return log.timeline
 
     def _deliver(self, log: _Log, message: Message) -> None:

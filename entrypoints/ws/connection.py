@@ -144,6 +144,7 @@ async def no_such_door(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close", "code": code, "reason": f"{reason}: no such door"})
+    await receive()  # the answer to the close is only read for somebody who listens
 
 
 def refuse(session: Session, error: HubbubError, request: str | int | None = None) -> None:

@@ -452,6 +452,22 @@ async def test_a_reading_ends_where_the_log_fell_back() -> None:
     assert ann.heard() == [1181, 1182, *span(101, 180)]
 
 
+async def test_a_reading_goes_on_when_a_long_hole_is_closed() -> None:
+    broker = FaultyBroker()
+    house = House(LONG, broker=broker)
+    talk(house, *span(1, 250))
+    ann = await house.member("ann")
+    ann.transport.stall(after=1)
+    await ann.join(position=at(house, 0))
+    broker.deafen()
+    talk(house, *span(251, 450))
+    broker.notice()
+    ann.transport.drain()
+    talk(house, 451)
+    await turn()
+    assert ann.heard() == [*span(1, 100), *span(251, 350), *span(101, 250), *span(351, 451)]
+
+
 async def test_leaving_while_joining_again_is_an_error() -> None:
     presence = SlowPresence()
     house = House(presence=presence)

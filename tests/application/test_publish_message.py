@@ -134,6 +134,29 @@ async def test_a_room_has_a_rate_that_all_share(live: bool) -> None:
     assert refusal(ann) is RateLimited
 
 
+async def test_leaving_and_coming_back_does_not_fill_a_room_s_bucket() -> None:
+    house = House(("*", RoomOptions(rate=1.0)))
+    ann = house.client("ann")
+    for _ in range(3):
+        refusal(ann)
+        await ann.join()
+        ann.leave()
+    assert refusal(ann) is RateLimited
+
+
+async def test_who_waits_as_long_as_a_room_tells_is_let_through() -> None:
+    house = House(("*", RoomOptions(rate=0.1)))
+    ann = house.client("ann")
+    ann.say("hi")
+    with pytest.raises(RateLimited) as refused:
+        ann.say("hi")
+    wait = refused.value.retry_after
+    assert wait == pytest.approx(10.0, abs=0.01)
+    await pass_time(wait or 0.0)
+    assert refusal(ann) is None
+    assert refusal(ann) is RateLimited
+
+
 async def test_a_refusal_never_calls_the_receipt() -> None:
     house = House(limits=SessionLimits(messages_per_second=1, messages_burst=1))
     receipts: list[object] = []

@@ -178,6 +178,57 @@ async def test_who_pauses_now_and_then_is_not() -> None:
     assert client.transport.disconnect is None
 
 
+async def test_who_is_too_fast_is_not_read_for_a_moment() -> None:
+    client = house(messages_per_second=10, messages_burst=1).client()
+    assert (say(client), client.transport.holds) == (None, [])
+    refusal = say(client)
+    assert refusal is not None
+    assert client.transport.holds == [refusal.retry_after]
+
+
+async def test_nobody_is_left_unread_for_long() -> None:
+    client = house(messages_per_second=0.01, messages_burst=1).client()
+    say(client)
+    say(client)
+    assert client.transport.holds == [1.0]
+
+
+# Room for a page
+
+
+async def test_with_room_for_a_page_nobody_waits() -> None:
+    client = house().client()
+    task = asyncio.create_task(client.session.room_for_a_page())
+    await turn()
+    assert task.done()
+
+
+async def test_a_page_waits_for_room() -> None:
+    client = house().client()
+    client.transport.stall()
+    task = asyncio.create_task(client.session.room_for_a_page())
+    await turn()
+    client.transport.drain(room=0)
+    await turn()
+    assert not task.done()
+    client.transport.drain()
+    await task
+
+
+@pytest.mark.parametrize("ending", ["end", "lost"])
+async def test_nobody_waits_for_room_after_the_end(ending: str) -> None:
+    client = house().client()
+    client.transport.stall()
+    task = asyncio.create_task(client.session.room_for_a_page())
+    await turn()
+    if ending == "end":
+        client.session.end(FORBIDDEN)
+    else:
+        client.session.lost(1006)
+    await task
+    assert client.session.closed
+
+
 # The end
 
 

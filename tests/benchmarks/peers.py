@@ -123,16 +123,25 @@ def _nats_without_go(workshop: Workshop, reason: str) -> str:
 
 
 def _nchan(workshop: Workshop) -> Ready:
-    nginx, module = Path("/usr/sbin/nginx"), Path("usr/lib/nginx/modules/ngx_nchan_module.so")
-    if not (nginx.exists() and ("/" / module).exists()):
-        packaged = workshop.debian_packages("nchan", "nginx", "libnginx-mod-nchan")
-        nginx, module = packaged / "usr/sbin/nginx", packaged / module
-    config = (SERVERS / "nchan.conf").read_text().replace("@MODULE@", str(Path("/") / module))
+    root, program = Path("/"), "usr/sbin/nginx"
+    module = "usr/lib/nginx/modules/ngx_nchan_module.so"
+    if not ((root / program).exists() and (root / module).exists()):
+        root = workshop.debian_packages("nchan", "nginx", "libnginx-mod-nchan")
+        _without_system_folder(root / module)
+    nginx = root / program
+    config = (SERVERS / "nchan.conf").read_text().replace("@MODULE@", str(root / module))
     return Ready(
         (str(nginx), "-e", "stderr", "-p", ".", "-c", "@CONFIG@"),
         workshop.output(str(nginx), "-v").partition(": ")[2],
         config=config,
     )
+
+
+def _without_system_folder(module: Path) -> None:
+    """Nchan wants a folder that only an installed nginx has, and its directive for another one is
+    always refused as a repetition. Our copy takes one of the same length beside its configuration.
+    """
+    module.write_bytes(module.read_bytes().replace(b"/var/lib/nginx/body", b"nchan-messages-here"))
 
 
 def _go_version(workshop: Workshop) -> str:

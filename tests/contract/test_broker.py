@@ -604,14 +604,14 @@ async def test_ephemeral_messages_reach_other_nodes(
 class Attic:
     """A memory broker with a clock, and what becomes of its unused rooms."""
 
-    def __init__(self, max_idle: int = 1000) -> None:
+    def __init__(self, max_idle: int = 1000, max_bytes: int = 10_000_000) -> None:
         self.clock = Clock()
-        self.broker = MemoryBroker(self.clock, max_idle=max_idle)
+        self.broker = MemoryBroker(self.clock, max_idle=max_idle, max_bytes=max_bytes)
         self.broker.attach(BrokerNotes())
 
-    def publish(self, room: str) -> Position:
+    def publish(self, room: str, size: int = 1, keep: Retention = KEEP) -> Position:
         receipts: list[object] = []
-        self.broker.submit(draft("x", RoomId(room)), KEEP, receipts.append)
+        self.broker.submit(draft("x" * size, RoomId(room)), keep, receipts.append)
         (receipt,) = receipts
         assert isinstance(receipt, Published)
         assert receipt.position is not None
@@ -620,6 +620,11 @@ class Attic:
     async def knows(self, room: str, at: Position) -> bool:
         replay = await self.broker.recover(RoomId(room), at, KEEP)
         return replay.recovery.outcome is not Outcome.RESET
+
+    async def kept(self, *rooms: str) -> list[int]:
+        """How many messages of each room are kept."""
+        pages = [await self.broker.page(RoomId(room), PageRequest(), KEEP) for room in rooms]
+        return [len(page.messages) for page in pages]
 
     def sleep(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -672,6 +677,47 @@ async def test_asking_for_rooms_that_are_not_there_forgets_nobody() -> None:
         await attic.broker.page(RoomId(f"guess{number}"), PageRequest(), KEEP)
         await attic.broker.recover(RoomId(f"guess{number}"), at, KEEP)
     assert await attic.knows("a", at)
+
+
+async def test_over_the_bytes_for_all_the_room_spoken_in_the_longest_ago_loses_its_log() -> None:
+    attic = Attic(max_bytes=10_000)
+    first = attic.publish("a", 3000)
+    attic.publish("b", 3000)
+    attic.publish("a", 3000)
+    assert await attic.kept("a", "b") == [2, 1]
+    attic.publish("c", 3000)
+    assert await attic.kept("a", "b", "c") == [2, 0, 1]
+    attic.publish("d", 8000)
+    assert await attic.kept("a", "c", "d") == [0, 0, 1]
+    replay = await attic.broker.recover(RoomId("a"), first, KEEP)
+    assert replay.recovery == Recovery(Outcome.GAP, first=3)
+    assert attic.publish("a").seq == 3
+
+
+async def test_a_log_that_has_expired_takes_no_room_from_others() -> None:
+    attic = Attic(max_bytes=10_000)
+    attic.publish("old", 3000)
+    attic.publish("short", 5000, Retention(size=10, ttl=10.0))
+    attic.clock.now += 20.0
+    assert await attic.kept("short") == [0]
+    attic.broker.sweep()
+    attic.publish("new", 5000)
+    assert await attic.kept("old", "new") == [1, 1]
+
+
+async def test_a_forgotten_room_takes_no_room_from_others() -> None:
+    attic = Attic(max_idle=2, max_bytes=10_000)
+    for room in ("a", "b", "c"):
+        attic.publish(room, 4000)
+    assert await attic.kept("b", "c") == [1, 1]
+
+
+async def test_a_message_larger_than_all_of_it_is_delivered_and_not_kept() -> None:
+    attic, notes = Attic(max_bytes=1000), BrokerNotes()
+    attic.broker.attach(notes)
+    await attic.broker.subscribe(CHAT, KEEP)
+    assert attic.publish("chat", 5000).seq == 1
+    assert (notes.seqs(), await attic.kept("chat")) == ([1], [0])
 
 
 async def test_lifetimes_are_exact_whenever_the_sweep_comes() -> None:

@@ -216,6 +216,29 @@ async def test_what_came_before_it_ran_is_received_first(line: TransportHarness)
     assert await line.transport_received(3) == ["early", b"too", "later"]
 
 
+async def test_a_peer_that_is_held_is_read_later(line: TransportHarness) -> None:
+    line.run()
+    await line.say("fast")
+    await line.transport_received(1)
+    line.transport.hold(0.2)
+    await some_turns()
+    for number in range(20):
+        await line.say(f"{number}")
+    await some_turns()
+    assert len(line.received) <= 2  # one may have been on its way
+    assert await line.transport_received(21) == ["fast", *(f"{number}" for number in range(20))]
+
+
+async def test_a_peer_that_is_held_is_written_to(line: TransportHarness) -> None:
+    line.run()
+    line.transport.hold(0.2)
+    line.push("x")
+    assert await line.peer_got(1) == ["x"]
+    line.transport.close(FORBIDDEN, FAREWELL, discard=False)
+    assert await line.peer_was_closed() == (FORBIDDEN.code, FORBIDDEN.reason)
+    await line.ended()
+
+
 @pytest.mark.parametrize("code", [1000, 3000, 4999])
 async def test_a_goodbye_is_returned_by_its_code(line: TransportHarness, code: int) -> None:
     line.run()

@@ -168,6 +168,28 @@ def test_lowering_is_nothing_to_a_reader_without_a_bound() -> None:
     assert seqs(member.step(timeline(50))) == span(1, 50)
 
 
+def test_after_the_bound_a_reader_may_go_on_elsewhere() -> None:
+    log = timeline(350)
+    member = CatchUp(at(0), until=120)
+    member.then(at(300))
+    pages = []
+    while not member.done(log):
+        pages.append(seqs(member.step(log)))
+    assert pages == [span(1, 100), span(101, 120), span(301, 350)]
+    say(log, 1)
+    assert not member.done(log)
+
+
+def test_what_was_to_follow_is_told_of_a_lost_log() -> None:
+    member = CatchUp(at(0), until=120)
+    member.then(at(300))
+    log = Timeline("e2", "t1")
+    say(log, 1)
+    assert not member.done(log)
+    assert member.step(log).recovery == Recovery(Outcome.RESET)
+    assert member.done(log)
+
+
 def test_a_gap_below_the_bound_is_told() -> None:
     small = Retention(size=10, ttl=600.0)
     log = timeline(30, small)

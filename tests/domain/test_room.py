@@ -1,8 +1,8 @@
-"""Who may speak in a room, how often, and when a room is too full to list."""
+"""Who may speak in a room, and when a room is too full to list."""
 
 import pytest
 
-from domain.errors import NotGranted, NotJoined, RateLimited, Refusal
+from domain.errors import NotGranted, NotJoined, Refusal
 from domain.grants import DEFAULT_GRANTS, OPEN_GRANTS, Grants, Identity
 from domain.identifiers import RoomId, UserId
 from domain.options import PresenceMode, PublishPolicy, RoomOptions
@@ -50,37 +50,6 @@ def test_publishing_to_a_personal_room_takes_a_grant_for_personal_rooms() -> Non
     assert outcome(personal, ANN, member=False) is NotGranted
     assert outcome(personal, Identity(UserId("ann"), OPEN_GRANTS), member=False) is None
     assert outcome(room(name="@ann"), ANN, member=True) is NotGranted
-
-
-# The room's own rate
-
-
-def test_without_a_rate_nothing_is_counted() -> None:
-    free = room()
-    for _ in range(10_000):
-        free.throttle(0.0)
-    assert free.options.rate is None
-
-
-def test_a_rate_has_a_burst_of_twice_as_many() -> None:
-    slow = room(RoomOptions(rate=5.0))
-    for _ in range(10):
-        slow.throttle(0.0)
-    with pytest.raises(RateLimited) as refused:
-        slow.throttle(0.0)
-    assert refused.value.retry_after == pytest.approx(0.2, abs=1e-3)
-
-
-def test_who_waits_as_long_as_told_is_let_through() -> None:
-    slow = room(RoomOptions(rate=0.1))
-    slow.throttle(0.0)
-    with pytest.raises(RateLimited) as refused:
-        slow.throttle(0.0)
-    wait = refused.value.retry_after
-    assert wait is not None
-    slow.throttle(wait)
-    with pytest.raises(RateLimited):
-        slow.throttle(wait)
 
 
 # Crowds

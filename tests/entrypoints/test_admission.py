@@ -82,10 +82,16 @@ def test_an_address_has_so_many_and_others_have_theirs() -> None:
     assert doorkeeper.full(scope("192.0.2.1")) is None
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1", "10.0.0.1", "2001:db8::1", "not an address"])
+@pytest.mark.parametrize("address", ["192.0.2.1", "10.0.0.1", "not an address"])
 def test_addresses_of_others_are_counted(address: str) -> None:
     assert counted_address(scope(address)) == address
     assert counted_address(scope(address, x_forwarded_for="192.0.2.9")) == address
+
+
+def test_a_whole_ipv6_network_counts_as_one_address() -> None:
+    assert counted_address(scope("2001:db8::1")) == "2001:db8::/64"
+    assert counted_address(scope("2001:db8::ffff:1")) == "2001:db8::/64"
+    assert counted_address(scope("2001:db8:0:1::1")) == "2001:db8:0:1::/64"
 
 
 @pytest.mark.parametrize("address", HERE)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from entrypoints.ws.room_order import Command, RoomOrder, Work
+from domain.errors import RateLimited
+from entrypoints.ws.room_order import MAX_WAITING, Command, RoomOrder, Work
 
 
 class Desk:
@@ -111,6 +112,20 @@ async def test_a_command_that_comes_from_a_command_is_the_last(desk: Desk) -> No
     desk.command(lambda: desk.quick("nested"))
     desk.quick("a")
     assert await until_done(desk) == ["join begins", "join ends", "a", "nested"]
+
+
+async def test_only_so_many_wait(desk: Desk) -> None:
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    for number in range(MAX_WAITING):
+        desk.quick(f"{number}")
+    with pytest.raises(RateLimited):
+        desk.quick("one too many")
+    desk.quick("elsewhere", "news")
+    gate.set()
+    done = await until_done(desk)
+    assert done[0] == "elsewhere"
+    assert done[3:] == [f"{number}" for number in range(MAX_WAITING)]
 
 
 async def test_a_connection_that_ends_first_leaves_no_work_behind(desk: Desk) -> None:

@@ -73,6 +73,7 @@ def test_with_nothing_said_it_is_a_first_try_on_loopback() -> None:
     assert settings.limits.model_dump() == {
         "frame_bytes": 65_536,
         "outbox_bytes": 1_048_576,
+        "history_bytes": 268_435_456,
         "rooms_per_connection": 128,
         "messages_per_second": 100.0,
         "messages_burst": 200,
@@ -487,7 +488,7 @@ def test_the_first_rule_that_matches_a_room_decides() -> None:
     [
         ('[{"match": "a*b"}]', "(number 1) 'a*b' is no pattern"),
         ('[{"history_size": 1}]', "(number 1, match) is needed"),
-        ('[{"match": "a", "history_size": -1}]', "(number 1) history_size must be 0 or more"),
+        ('[{"match": "a", "history_size": -1}]', "(number 1) history_size must be 0 to 10000"),
         ('[{"match": "a"}, {"match": "b", "presence": "all"}]',
          "(number 2, presence) must be 'list', 'count' or 'off', not 'all'"),
         ('[{"match": "a"}, 3]', "(number 2) must be a table, not 3"),
