@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from application.disconnects import FORBIDDEN, INTERNAL, NO_PONG, RATE_LIMITED, SLOW, TOKEN_EXPIRED
-from application.session import SessionLimits
+from application.session import MAX_HOLD, SessionLimits
 from domain.errors import RateLimited
 from domain.identifiers import RoomId
 from tests.application.conftest import Client, House, LeapingLoop, pass_time, turn, types
@@ -190,7 +190,7 @@ async def test_nobody_is_left_unread_for_long() -> None:
     client = house(messages_per_second=0.01, messages_burst=1).client()
     say(client)
     say(client)
-    assert client.transport.holds == [1.0]
+    assert client.transport.holds == [MAX_HOLD]
 
 
 # Room for a page

@@ -1,7 +1,7 @@
 """The way of a member from where it stood to the live end, page by page."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.catchup import CatchUp, clip
@@ -56,6 +56,7 @@ def test_pages_follow_one_another_to_the_end() -> None:
     assert pages == [span(1, 100), span(101, 200), span(201, 250)]
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 120), arrivals=st.lists(st.integers(0, 130), max_size=6))
 def test_what_is_published_meanwhile_comes_once_and_in_order(
     start: int, arrivals: list[int]
