@@ -8,7 +8,7 @@ WORKERS ?= logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check clean FORCE
+.PHONY: help serve test check bench clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ check: $(VENV)/.dev ## lint, formatting, types and the layer rule
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.dev ## compare with other servers (BENCH_ARGS="--runs 1 --peers hubbub floor" is passed on)
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

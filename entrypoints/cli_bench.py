@@ -2,15 +2,12 @@
 
 import os
 import platform
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -23,7 +20,13 @@ from entrypoints.bench.compile import NotCompiled
 from entrypoints.bench.costs import NoSuchProcess, process_tree
 from entrypoints.bench.generators import Generator, Kind, RunFailed, choose, run
 from entrypoints.bench.plan import MAX_TEXT, Plan, Progress
-from entrypoints.bench.processes import Cores, NoServer, local_server, two_cores
+from entrypoints.bench.processes import (
+    Cores,
+    NoServer,
+    ended_by_signals,
+    local_server,
+    two_cores,
+)
 from entrypoints.bench.report import Report, Result, failed, show, succeeded
 from entrypoints.bench.scenarios import SCENARIOS, Name, Wish, plan_for
 from entrypoints.bench.target import (
@@ -174,7 +177,7 @@ def bench(
         patience=patience,
     )
     names = list(dict.fromkeys(scenarios or SCENARIOS))
-    with _clear_errors(), _ended_by_signals():
+    with _clear_errors(), ended_by_signals():
         aim = _aim(url, door, token, payload, pid)
         for name in names:
             _check_files(name, wish)
@@ -288,22 +291,6 @@ def _write(path: str, report: Report) -> None:
         Path(path).write_text(text)
     except OSError as error:
         raise _Unusable(f"--json {path} cannot be written: {error.strerror}") from None
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Being told to end leaves this through its `finally` clauses, which end the processes."""
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-
-    def leave(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = [(number, signal.signal(number, leave)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 @contextmanager

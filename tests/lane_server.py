@@ -48,7 +48,7 @@ class Line(TransportListener):
     @property
     def gone(self) -> bool:
         """Whether the server holds nothing of the connection any more."""
-        return self.protocol.disconnected
+        return self.protocol.disconnected and self.code is not None
 
 
 class LaneServer:
@@ -125,9 +125,10 @@ class LaneServer:
         return found
 
     def narrow(self) -> None:
-        """Let the kernel hold back as little as it can for the connections that follow."""
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            self._listener.setsockopt(socket.SOL_SOCKET, option, 1)
+        """Let the kernel hold back as little as it can for the connections that follow. For what
+        comes in that is not the least: below the size of a segment TCP waits for timers."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
 
     async def wire(self, **options: Any) -> Wire:
         """A bare connection, closed at the end."""

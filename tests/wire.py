@@ -56,13 +56,14 @@ class Wire:
 
     @classmethod
     async def connect(
-        cls, port: int, *, buffers: int | None = None, tls: ssl.SSLContext | None = None
+        cls, port: int, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
     ) -> "Wire":
-        """`buffers`: bytes the kernel holds for this end, each way; else it is generous."""
+        """`receive_buffer`: bytes the kernel takes for a peer that does not read. With it the
+        kernel also holds less of what is sent."""
         connection = socket.socket()
-        if buffers is not None:
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                connection.setsockopt(socket.SOL_SOCKET, option, buffers)
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         connection.setblocking(False)
         async with asyncio.timeout(DEADLINE):
             await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
@@ -80,12 +81,12 @@ class Wire:
         port: int,
         path: str = "/",
         *,
-        buffers: int | None = None,
+        receive_buffer: int | None = None,
         tls: ssl.SSLContext | None = None,
         **changed: str,
     ) -> "Wire":
         """Past the handshake."""
-        wire = await cls.connect(port, buffers=buffers, tls=tls)
+        wire = await cls.connect(port, receive_buffer=receive_buffer, tls=tls)
         wire.send(request(path, **changed))
         head = await wire.head()
         assert head.startswith(b"HTTP/1.1 101 "), head

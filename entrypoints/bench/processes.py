@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 from domain.options import RoomOptions
@@ -62,14 +64,36 @@ def on_core(core: int | None) -> Iterator[None]:
 
 
 def end(process: subprocess.Popen[bytes], patience: float = _STOP) -> None:
-    """End a process, by force if it must be."""
-    if process.poll() is None:
-        process.terminate()
-        try:
+    """End a process, by force if it must be, and in any case when this is interrupted."""
+    try:
+        if process.poll() is None:
+            process.terminate()
             process.wait(patience)
-        except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if process.poll() is None:
             process.kill()
-    process.wait()
+        process.wait()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Being told to end leaves this through its `finally` clauses, which end the processes."""
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+    def leave(number: int, _: FrameType | None) -> None:
+        # Once is enough: the next one would get in the way of ending them.
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = [(number, signal.signal(number, leave)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class LocalServer(NamedTuple):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
 from entrypoints.ws.credentials import Scope, header, token_of
@@ -76,6 +76,9 @@ def counted_address(scope: Scope) -> str | None:
         ip = ip_address(address)
     except ValueError:
         return address
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # as a listener for both kinds sees the old one
+        address = str(ip)
     local = ip.is_loopback
     if ip.version == 6 and not local:
         # A household or a rented machine has a whole /64 to connect from.

@@ -191,8 +191,8 @@ async def test_frames_that_nobody_takes_yet_are_not_read(lanes: LaneServers) -> 
     server = await lanes()
     server.narrow()
     server.let_run.clear()
-    wire, line = await server.open(buffers=4096)
-    expected = [f"{number:05}" for number in range(50_000)]
+    wire, line = await server.open(receive_buffer=4096)
+    expected = [f"{number:050}" for number in range(20_000)]
     assert not await wire.takes(b"".join(map(text, expected)))
     assert line.protocol.queue.qsize() < PARSED_AT_ONCE / 6
     assert len(line.protocol._held) < 300_000  # what one read may bring
@@ -250,7 +250,7 @@ async def test_a_peer_that_vanishes_before_the_answer_leaves_nothing(lanes: Lane
 async def behind_a_backlog(server: LaneServer, size: int) -> tuple[Wire, Line]:
     """A peer that does not take so many bytes."""
     server.narrow()
-    wire, line = await server.open(buffers=4096)
+    wire, line = await server.open(receive_buffer=4096)
     line.push(b"x" * size)
     await until(lambda: not line.transport.idle)
     return wire, line
@@ -363,7 +363,7 @@ async def test_no_deadline_passes_while_the_server_does_not_read(
     monkeypatch.setattr(uvicorn_frames, "FRAGMENTS_DEADLINE", 0.1)
     server = await lanes(limit=1 << 26)
     server.narrow()
-    wire, line = await server.open(buffers=4096)
+    wire, line = await server.open(receive_buffer=4096)
     await wire.sent(text("first ", fin=False))
     await until(lambda: line.protocol._fragment_timer is not None)
     line.push(b"x" * 500_000)

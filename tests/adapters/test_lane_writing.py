@@ -30,7 +30,7 @@ def trust(cert: Cert | None) -> ssl.SSLContext | None:
 
 async def slow_reader(server: LaneServer, tls: ssl.SSLContext | None = None) -> tuple[Wire, Line]:
     server.narrow()
-    return await server.open(buffers=4096, tls=tls)
+    return await server.open(receive_buffer=4096, tls=tls)
 
 
 async def clogged(server: LaneServer, size: int = 200_000) -> tuple[Wire, Line]:
@@ -94,7 +94,7 @@ async def test_what_waits_from_before_the_handshake_goes_first(lanes: LaneServer
     server = await lanes()
     server.narrow()
     server.on_line = lambda line: line.push("first frame")
-    wire = await server.wire(buffers=4096)
+    wire = await server.wire(receive_buffer=4096)
     wire.send(b"GET /300000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     assert b"content-length: 300001" in await wire.head()
     wire.send(request("/"))
@@ -228,10 +228,10 @@ async def test_a_bug_on_one_connection_strands_no_other(
 async def test_a_peer_that_does_not_read_is_not_read_from(lanes: LaneServers) -> None:
     server = await lanes(limit=1 << 24)
     wire, line = await clogged(server, 500_000)
-    assert not await wire.takes(b"".join(text("x" * 1000) for _ in range(200)))
+    assert not await wire.takes(b"".join(text("x" * 1000) for _ in range(600)))
     assert line.received == []
     assert [len(data) for _, data in await wire.frames()] == [500_000]
-    await until(lambda: len(line.received) == 200)
+    await until(lambda: len(line.received) == 600)
 
 
 async def test_pongs_to_a_peer_that_does_not_read_are_bounded(
@@ -240,7 +240,7 @@ async def test_pongs_to_a_peer_that_does_not_read_are_bounded(
     server = await lanes(limit=1 << 24)
     wire, line = await clogged(server, 40_000)
     monkeypatch.setattr(line.protocol, "_controls", Patience())
-    assert not await wire.takes(masked(Opcode.PING, b"p" * 125) * 4000)
+    assert not await wire.takes(masked(Opcode.PING, b"p" * 125) * 5000)
     assert line.protocol.buffered < 200_000
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from entrypoints.bench.compile import NotCompiled, cache_folder
 from entrypoints.bench.generators import Generator, choose
-from entrypoints.bench.processes import two_cores
+from entrypoints.bench.processes import ended_by_signals, two_cores
 from entrypoints.cli_serve import raise_file_limit
 from tests.benchmarks import machine
 from tests.benchmarks.comparison import Setup, measure
@@ -79,7 +79,12 @@ def main(words: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.fresh:
         _continue(comparison, options.out, console)
-    _run(comparison, ready, generator, options.out, console)
+    try:
+        with ended_by_signals():
+            _run(comparison, ready, generator, options.out, console)
+    except KeyboardInterrupt:
+        console.print("broken off; the same command goes on from here")
+        return 130
     return 0
 
 

@@ -9,6 +9,7 @@ _WIDTH = 760
 _BAR, _STEP, _TOP = 20, 30, 46
 _LABELS, _VALUES = 150, 120  # left of the bars, and right of them
 _STYLE = """
+  .page { fill: #ffffff; }
   text { font: 13px system-ui, sans-serif; fill: #24292f; }
   .title { font-weight: 600; font-size: 15px; }
   .name { text-anchor: end; }
@@ -16,6 +17,7 @@ _STYLE = """
   .ours { fill: #0969da; }
   .range { stroke: #24292f; stroke-width: 1.5; }
   @media (prefers-color-scheme: dark) {
+    .page { fill: #0d1117; }
     text { fill: #e6edf3; }
     .bar { fill: #6e7681; }
     .ours { fill: #4493f8; }
@@ -38,6 +40,8 @@ def bars(title: str, found: Mapping[str, Cell], ours: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img" aria-label="{escape(title)}">',
         f"<style>{_STYLE}</style>",
+        # Of its own, since the page around it need not follow the reader's colours.
+        f'<rect class="page" width="{_WIDTH}" height="{height}" rx="6"/>',
         f'<text class="title" x="{_LABELS}" y="24">{escape(title)}</text>',
         *rows,
         "</svg>",

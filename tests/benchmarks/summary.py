@@ -1,6 +1,6 @@
 """Medians of a comparison, and the page that shows them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -103,7 +103,7 @@ def _lines(comparison: Comparison, plots: Sequence[tuple[str, str]]) -> Iterator
     )
     yield ""
     yield (
-        f"Every server has one core and the load generator another. Each number is the median of "
+        "Every server has one core and the load generator another. Each number is the median over "
         f"{setup.runs} runs of {setup.seconds:g} s, taken in turns with the other servers'. A run "
         "in which a member missed a message, got one twice or out of order does not count. Compare "
         "ratios on one machine, not absolute numbers between machines."
@@ -111,12 +111,18 @@ def _lines(comparison: Comparison, plots: Sequence[tuple[str, str]]) -> Iterator
     yield ""
     yield f"## Ratio to {first}"
     yield ""
-    yield from _ratios(comparison)
+    yield from _matrix(comparison, _ratio)
     yield ""
     yield (
         "More is faster. A number with ≥ is a lower bound: the load generator needed more "
         "processor time than the server."
     )
+    yield ""
+    yield "## Processor time of the server for a delivery, in µs"
+    yield ""
+    yield from _matrix(comparison, lambda cell, _: f"{cell.cpu_us:.2f}")
+    yield ""
+    yield "Less is better."
     for column, file in plots:
         yield ""
         yield f"![Deliveries a second, {column}]({file})"
@@ -126,23 +132,26 @@ def _lines(comparison: Comparison, plots: Sequence[tuple[str, str]]) -> Iterator
     yield from _surroundings(comparison)
 
 
-def _ratios(comparison: Comparison) -> Iterator[str]:
+def _matrix(comparison: Comparison, shown: Callable[[Cell, Cell | None], str]) -> Iterator[str]:
+    """Servers by columns. `shown` is given a cell and that of the first server."""
     columns = list(comparison.setup.columns())
-    found = {column: cells(comparison, column) for column in columns}
+    found = [cells(comparison, column) for column in columns]
     first = comparison.peers[0].name
     yield f"| server | {' | '.join(columns)} |"
     yield f"|---|{'---:|' * len(columns)}"
     for peer in comparison.peers:
         if peer.left_out is None:
-            row = (_ratio(found[column], peer.name, first) for column in columns)
+            row = (
+                shown(column[peer.name], column.get(first)) if peer.name in column else "failed"
+                for column in found
+            )
             yield f"| {peer.name} ({peer.about}) | {' | '.join(row)} |"
 
 
-def _ratio(found: dict[str, Cell], name: str, first: str) -> str:
-    if name not in found:
-        return "failed"
-    least = "≥ " if found[name].at_least else ""
-    return f"{least}{found[name].rate / found[first].rate:.2f}" if first in found else "-"
+def _ratio(cell: Cell, first: Cell | None) -> str:
+    if first is None:
+        return "-"
+    return f"{'≥ ' if cell.at_least else ''}{cell.rate / first.rate:.2f}"
 
 
 def _numbers(comparison: Comparison) -> Iterator[str]:

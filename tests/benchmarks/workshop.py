@@ -112,6 +112,7 @@ class Workshop:
         return folder
 
     def _do(self, command: Sequence[str], folder: Path | None = None, **environ: str) -> None:
+        what = " ".join([Path(command[0]).name, *command[1:3]])
         try:
             done = subprocess.run(
                 command,
@@ -126,7 +127,7 @@ class Workshop:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise LeftOut(f"{command[0]} did not end within {_DEADLINE} s") from None
+            raise LeftOut(f"{what} did not end within {_DEADLINE} s") from None
         if done.returncode:
-            last = (done.stdout.strip() or "no output").splitlines()[-1]
-            raise LeftOut(f"{' '.join(command[:3])} failed: {last}")
+            self._say(done.stdout.strip())
+            raise LeftOut(f"{what} failed")

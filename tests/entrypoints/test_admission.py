@@ -8,7 +8,7 @@ import pytest
 from entrypoints.ws.admission import Admission, ConnectionLimits, counted_address
 
 MANY = 1_000_000
-HERE = ["127.0.0.1", "127.8.9.10", "::1"]
+HERE = ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"]
 FORWARDED = ["x-forwarded-for", "forwarded", "x-real-ip"]
 
 
@@ -92,6 +92,11 @@ def test_a_whole_ipv6_network_counts_as_one_address() -> None:
     assert counted_address(scope("2001:db8::1")) == "2001:db8::/64"
     assert counted_address(scope("2001:db8::ffff:1")) == "2001:db8::/64"
     assert counted_address(scope("2001:db8:0:1::1")) == "2001:db8:0:1::/64"
+    assert counted_address(scope("fe80::1%eth0")) == "fe80::/64"
+
+
+def test_an_old_address_seen_by_a_listener_for_both_kinds_is_the_same() -> None:
+    assert counted_address(scope("::ffff:192.0.2.1")) == "192.0.2.1"
 
 
 @pytest.mark.parametrize("address", HERE)
@@ -107,7 +112,7 @@ def test_this_machine_may_have_any_number(address: str) -> None:
 def test_who_speaks_for_somebody_else_is_not_this_machine(address: str, header: str) -> None:
     """A proxy of ours that hides where its clients are: all of them count as one address."""
     proxied = scope(address, **{header: "for=192.0.2.1"})
-    assert counted_address(proxied) == address
+    assert counted_address(proxied) == address.removeprefix("::ffff:")
     doorkeeper = admission(per_address=1)
     with doorkeeper.inside(proxied):
         assert doorkeeper.full(proxied) is not None

@@ -28,7 +28,7 @@ from entrypoints.bench.costs import NoSuchProcess, cpu_seconds, memory_kib, proc
 from entrypoints.bench.generators import Generator, Run, RunFailed, choose, run
 from entrypoints.bench.pace import Pace
 from entrypoints.bench.plan import Phase, Plan, Progress, Reply, Step
-from entrypoints.bench.processes import local_server, on_core
+from entrypoints.bench.processes import end, local_server, on_core
 from entrypoints.bench.report import failed, succeeded
 from entrypoints.bench.scenarios import SCENARIOS, Name, Wish, plan_for
 from entrypoints.bench.target import BadTarget, Dialect, Target, main_door, read_url, subject
@@ -462,6 +462,18 @@ def test_processes_and_what_they_cost() -> None:
         cpu_seconds([child.pid])
 
 
+def test_who_does_not_listen_is_ended_by_force() -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{stubborn}; signal.pause()"], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    with child.stdout as output:
+        assert output.readline() == b"1\n"
+        end(child, 0.05)
+    assert child.returncode == -signal.SIGKILL
+
+
 @LINUX
 def test_a_process_can_be_started_on_one_core() -> None:
     before = os.sched_getaffinity(0)
@@ -582,6 +594,14 @@ def checked(report: Any) -> dict[str, Any]:
             assert result["server_cpu_us"] >= 0
             assert result["server_cpu_share"] >= 0
     return results
+
+
+async def test_the_help_names_every_scenario_and_shows_examples() -> None:
+    code, output, _ = await bench("--help")
+    assert code == 0
+    assert "Examples:\n    hubbub bench\n" in output
+    for name, scenario in SCENARIOS.items():
+        assert f"{name:<8} {scenario.about}" in output
 
 
 async def test_without_a_url_a_server_is_started_for_each_scenario(tmp_path: Path) -> None:
