@@ -108,7 +108,7 @@ async def test_text_that_is_not_utf8_ends_it(lanes: LaneServers, frames: list[by
     wire, line = await server.open()
     await wire.sent(*frames)
     assert await wire.closed() == 1007
-    await until(lambda: line.gone)
+    await until(lambda: line.code is not None)
     assert line.code == 1006
     assert line.received in ([], ["fine"])
 
@@ -147,7 +147,7 @@ async def test_nothing_behind_the_end_is_read(lanes: LaneServers) -> None:
     wire, line = await server.open()
     await wire.sent(text("one"), close(1000), text("two"), PING, close(4000))
     assert await wire.closed() == 1000
-    await until(lambda: line.gone)
+    await until(lambda: line.gone and line.code is not None)
     assert (line.received, line.code) == (["one"], 1000)
 
 
@@ -156,7 +156,7 @@ async def test_a_close_inside_a_fragmented_message_is_answered(lanes: LaneServer
     wire, line = await server.open()
     await wire.sent(text("half", fin=False), close(1000))
     assert await wire.closed() == 1000
-    await until(lambda: line.gone)
+    await until(lambda: line.gone and line.code is not None)
     assert (line.received, line.code) == ([], 1000)
 
 
@@ -209,7 +209,7 @@ async def test_a_close_before_it_runs_comes_after_the_frames(lanes: LaneServers)
     server.let_run.set()
     found, code = await wire.ending()
     assert (found, code) == ([(Opcode.PONG, b"?")], 1000)
-    await until(lambda: line.gone)
+    await until(lambda: line.gone and line.code is not None)
     assert (line.received, line.code) == (["one", "two", "three"], 1000)
 
 
@@ -303,7 +303,7 @@ async def test_what_a_peer_with_a_large_backlog_says_waits_until_it_has_read(
     assert (line.received, line.code) == ([], None)
     found, code = await wire.ending()
     assert ([len(data) for _, data in found], code) == ([500_000], 1000)
-    await until(lambda: line.gone)
+    await until(lambda: line.gone and line.code is not None)
     assert (line.received, line.code) == (["hello"], 1000)
 
 
@@ -313,7 +313,7 @@ async def test_a_reset_in_the_middle_of_a_frame(lanes: LaneServers) -> None:
     await wire.sent(text("whole") + text("cut off")[:-1])
     await until(lambda: len(line.received) == 1)
     wire.reset()
-    await until(lambda: line.gone)
+    await until(lambda: line.gone and line.code is not None)
     assert (line.received, line.code) == (["whole"], 1006)
 
 

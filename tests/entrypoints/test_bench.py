@@ -33,7 +33,7 @@ from entrypoints.bench.report import failed, succeeded
 from entrypoints.bench.scenarios import SCENARIOS, Name, Wish, plan_for
 from entrypoints.bench.target import BadTarget, Dialect, Target, main_door, read_url, subject
 from tests import misbehaving_server as servers
-from tests.entrypoints.test_server import certificate
+from tests.certificates import certificate
 from tests.peer import until
 from tests.server_process import ServeProcess, ServerProcess
 from tests.tokens import SECRET, token
@@ -697,6 +697,19 @@ async def test_a_server_with_limits_says_so_and_what_to_do(serve_process: ServeP
     assert "failed: " in output
     assert '"code":"rate_limited"' in output
     assert "set HUBBUB_LIMITS__MESSAGES_PER_SECOND=0" in output
+
+
+async def test_a_crowd_with_one_token_is_told_what_to_raise(serve_process: ServeProcess) -> None:
+    server = await serve_process(
+        HUBBUB_AUTH__MODE="jwt",
+        HUBBUB_AUTH__HMAC_SECRET=SECRET,
+        HUBBUB_LIMITS__CONNECTIONS_PER_USER="2",
+        **UNLIMITED,
+    )
+    arguments = ("fan-out", "--url", server.ws_url, "--members", "3", "--messages", "5")
+    code, output, _ = await bench(*arguments, "--token", token("ann"))
+    assert code == 1
+    assert "HUBBUB_LIMITS__CONNECTIONS_PER_USER (with --token all are one user)" in output
 
 
 async def test_a_server_that_is_not_there_ends_all_scenarios() -> None:

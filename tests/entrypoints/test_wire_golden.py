@@ -18,13 +18,14 @@ from application.disconnects import RESTARTING, Disconnect
 from application.framing import payloads
 from application.ports.broadcasting import Published
 from application.ports.encoding import Dialect
-from domain.errors import HubbubError, NotGranted, RateLimited
+from domain.errors import HubbubError, NotGranted, OverCapacity, RateLimited
 from domain.identifiers import RoomId, SessionId, UserId, personal_room
 from domain.member import ChangeKind, Member, PresenceChange, Snapshot
 from domain.message import Message
 from domain.position import Position
 from domain.timeline import Outcome, Page, Recovery, Replay
 from entrypoints.wire import replies, tutorial
+from entrypoints.wire.errors import wire_of
 from entrypoints.wire.inbound import (
     Auth,
     ClientFrame,
@@ -77,6 +78,13 @@ def at(seq: int, log: str = LOG) -> Position:
 
 def replay(outcome: Outcome, seq: int, messages: list[Message], valid_to: int | None) -> Replay:
     return Replay(Recovery(outcome, valid_to=valid_to), messages, at(seq, LATER_LOG), more=False)
+
+
+def goodbye(error: HubbubError) -> Disconnect:
+    """How somebody is closed who cannot be let in."""
+    close = wire_of(error).close
+    assert close is not None
+    return close
 
 
 HI = said(43, "b2c3d4e7", ANN, {"text": "hi"}, 1767225602.125)
@@ -197,6 +205,9 @@ PUSHES: dict[str, "partial[bytes]"] = {
         said(44, "b2c3d4e8", ANN, "after a failover", 1767225603.0, LATER_LOG, opens_log=True),
     ),
     "push.message.ephemeral": partial(v1.message, TYPING),
+    "push.message.skipped": partial(
+        v1.message, said(52, "b2c3d4f0", ANN, {"load": 0.7}, 1767225605.0), skipped=7
+    ),
     "push.resync": partial(
         v1.resync,
         GENERAL,
@@ -223,6 +234,9 @@ PUSHES: dict[str, "partial[bytes]"] = {
     "push.presence.list": partial(v1.presence_summary, GENERAL, Snapshot((ANN_ALONE,), 1, 4102)),
     "push.ping": partial(v1.ping),
     "push.disconnect": partial(v1.disconnect, RESTARTING._replace(reconnect_after=2.5)),
+    "push.disconnect.capacity": partial(
+        v1.disconnect, goodbye(OverCapacity("a user may have 100 connections"))
+    ),
     "push.disconnect.final": partial(v1.disconnect, Disconnect(4003, "forbidden")),
 }
 
@@ -248,6 +262,9 @@ TUTORIAL: dict[str, "partial[bytes]"] = {
     "tutorial.room.message": partial(text_room.message, HI._replace(data=b'{"text":"hi"}')),
     "tutorial.room.message.data": partial(
         text_room.message, said(44, "b2c3d4e8", BOB, [1, 2], 1767225603.0)._replace(data=b"[1,2]")
+    ),
+    "tutorial.room.message.skipped": partial(
+        text_room.message, HI._replace(data=b'{"text":"hi"}'), skipped=2
     ),
     "tutorial.room.message.ephemeral": partial(
         text_room.message, TYPING._replace(data='{"text":"…"}'.encode())
