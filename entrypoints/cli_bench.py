@@ -53,8 +53,9 @@ _ADVICE = {
     "HUBBUB_LIMITS__COMMANDS_PER_SECOND=0 there while it is measured, or send slower with --rate",
     " 503 ": "the server is full: raise HUBBUB_LIMITS__CONNECTIONS there, or lower --members",
     "token_": "hand in another with --token; `hubbub token` makes one",
-    ": 4100 ": "too many connections for that server: raise HUBBUB_LIMITS__CONNECTIONS_PER_USER (with "
-    "--token all are one user), _PER_ADDRESS or HUBBUB_LIMITS__CONNECTIONS there, or lower --members",
+    ": 4100 ": "too many for that server: lower --members, or raise "
+    "HUBBUB_LIMITS__CONNECTIONS_PER_USER (with --token all are one user), _PER_ADDRESS or "
+    "HUBBUB_LIMITS__CONNECTIONS there",
     ": 4102 ": "the members could not read that fast: lower --window or --rate",
     "all they missed": "a room keeps 100 messages unless told otherwise: lower --missed",
 }
