@@ -53,7 +53,7 @@ class Line(TransportListener):
 
 class LaneServer:
     """Listens on a free port of 127.0.0.1 from `start` to `stop`. Over `limit` bytes of backlog a
-    peer is too slow.
+    peer is too slow. `/refused` is closed by plain ASGI.
 
     `let_in` and `let_run`, when cleared, hold a connection before its handshake is answered, and
     before its transport runs. `stop` proves that nothing is left behind.
@@ -115,6 +115,10 @@ class LaneServer:
             self._server.close()
         assert not self.failures, self.failures
 
+    def connections(self) -> int:
+        """Sockets that are not closed yet."""
+        return len(self._state.connections)
+
     @property
     def port(self) -> int:
         return int(self._listener.getsockname()[1])
@@ -151,6 +155,9 @@ class LaneServer:
         assert (await receive())["type"] == "websocket.connect"
         await self.let_in.wait()
         await send({"type": "websocket.accept"})
+        if scope["path"] == "/refused":
+            await send({"type": "websocket.close", "code": 4000})
+            return
         lane = scope["extensions"][EXTENSION]["lane"]
         line = Line(lane, LaneTransport(lane, self._turn, self._limit), scope["path"])
         self.lines.append(line)

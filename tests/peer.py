@@ -10,7 +10,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-DEADLINE = 5.0  # seconds for whatever a test waits for; far more than it takes
+DEADLINE = 20.0  # seconds for whatever a test waits for; far more than it takes
 
 Frame = dict[str, Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from websockets.frames import Frame, Opcode
 
-_DEADLINE = 5.0
+_DEADLINE = 20.0
 
 
 class RawClient:

@@ -53,6 +53,7 @@ class Wire:
         self._reader = reader
         self._writer = writer
         self._received = bytearray()
+        self.was_reset = False  # rather than closed
 
     @classmethod
     async def connect(
@@ -186,6 +187,7 @@ class Wire:
             async with asyncio.timeout(DEADLINE):
                 part = await self._reader.read(65_536)
         except ConnectionError:
+            self.was_reset = True
             return False
         self._received += part
         return bool(part)

@@ -137,7 +137,7 @@ class LaneTransport(Transport):
         self._queue.append(frames)
         self._queued += len(frames)
         if self._queued > self._limit:
-            self._overflow()
+            self.flush()  # how much one turn brings says nothing about the peer
 
     def flush(self) -> None:
         """Write what was pushed in this turn, with one system call if the kernel takes it."""
@@ -229,9 +229,6 @@ class LaneTransport(Transport):
 
     def _check_limit(self) -> None:
         if self._taking and self.backlog > self._limit:
-            self._overflow()
-
-    def _overflow(self) -> None:
-        self._taking = False
-        if self._listener is not None:
-            asyncio.get_running_loop().call_soon(self._listener.overflowed)
+            self._taking = False
+            if self._listener is not None:
+                asyncio.get_running_loop().call_soon(self._listener.overflowed)

@@ -88,13 +88,18 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         for start in range(0, len(data), PARSED_AT_ONCE):
             if self._leaving:
                 return
-            early = self._receive is None and not (self.handshake_complete and self.queue.empty())
-            if early or self._holding is not None:
+            if self._holding is not None or not self._wanted:
                 self._held += data[start:]
                 self._pause_reading()
                 return
             self.conn.receive_data(data[start : start + PARSED_AT_ONCE])
             self.handle_events()
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether somebody is there to take what the peer sends, or nobody will be any more."""
+        waiting = not self.handshake_complete or not self.queue.empty()
+        return self._receive is not None or self.close_sent or not waiting
 
     def hold(self, seconds: float) -> None:
         """Take nothing more of the peer for so long; what it sends waits, here and with it."""
@@ -112,8 +117,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         """Go on once somebody is there to take it, or has taken what came before."""
         held, self._held = self._held, b""
         self._take(held)
-        wanted = self._receive is not None or self.queue.empty()
-        if wanted and self._holding is None and self.buffered <= READ_PAUSE:
+        if self.buffered <= READ_PAUSE:
             self._resume_reading()
 
     def handle_events(self) -> None:

@@ -252,6 +252,15 @@ class Patience:
         return 0.0
 
 
+async def test_what_one_turn_brings_is_not_held_against_the_peer(lanes: LaneServers) -> None:
+    server = await lanes(limit=50_000)
+    wire, line = await server.open()
+    for _ in range(20):
+        line.push(b"x" * 10_000)
+    assert len(await wire.frames(20)) == 20
+    assert line.told == []
+
+
 async def test_the_limit_holds_before_it_runs(lanes: LaneServers) -> None:
     server = await lanes(limit=300_000)
     server.let_run.clear()
@@ -283,6 +292,7 @@ async def test_a_peer_is_alive_if_it_takes_something(lanes: LaneServers) -> None
     await until(lambda: line.transport.idle)
     line.transport.heard()
     line.push("into the kernel's buffer")
+    assert line.transport.ping()
     await asyncio.sleep(0)
     assert not line.transport.heard()
 

@@ -117,6 +117,17 @@ async def test_within_the_limit_nothing_overflows(line: TransportHarness) -> Non
     assert line.told.overflows == 0
 
 
+async def test_what_is_pushed_in_one_turn_is_bounded(line: TransportHarness) -> None:
+    line.run()
+    line.block()
+    part = "x" * (line.limit // 16)
+    for _ in range(160):
+        line.push(part)
+    assert line.transport.backlog <= line.limit + 2 * len(part)
+    await line.told.until(lambda: line.told.overflows > 0)
+    assert line.told.overflows == 1
+
+
 async def test_after_an_overflow_nothing_more_is_taken(line: TransportHarness) -> None:
     line.run()
     line.block()
@@ -167,7 +178,7 @@ async def test_a_transport_that_is_not_idle_tells_when_it_is(line: TransportHarn
     await asyncio.sleep(0)
     assert not line.transport.idle
     line.unblock()
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(20):
         while not line.transport.idle:
             drains = line.told.drains
             await line.told.until(lambda seen=drains: line.told.drains > seen)  # type: ignore[misc]

@@ -177,6 +177,6 @@ async def test_a_tutorial_door_is_told_as_well(serve: Serve) -> None:
 
 async def until_member(observer: Peer) -> None:
     """Wait until somebody is in the room."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (await observer.ask("members", room="board"))["count"]:
             pass

@@ -43,7 +43,7 @@ async def echoes(peer: Peer) -> bool:
 
 async def let_in(server: RunningServer, path: str = ECHO, **headers: str) -> None:
     """Wait until there is room for one more."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await status(server, path, **headers) != 101:  # noqa: ASYNC110  (nobody tells)
             await asyncio.sleep(0.01)
 

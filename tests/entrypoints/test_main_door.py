@@ -452,7 +452,7 @@ async def test_who_ignores_the_limit_is_cut(
             await ann.send({"type": "ping"})
             await asyncio.sleep(0)  # a send does not wait by itself
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         flooding = asyncio.gather(flood(), return_exceptions=True)
         frames, code, _ = await ann.ending()
         await flooding

@@ -48,7 +48,7 @@ def desk() -> Desk:
 
 
 async def until_done(desk: Desk) -> list[str]:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(20):
         await asyncio.gather(*desk.tasks)
     return desk.done
 

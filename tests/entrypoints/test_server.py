@@ -59,7 +59,7 @@ async def test_a_second_signal_ends_at_once(serve_process: ServeProcess) -> None
     process.signal(signal.SIGTERM)
     async with (
         httpx.AsyncClient(base_url=process.url, trust_env=False) as client,
-        asyncio.timeout(5),
+        asyncio.timeout(20),
     ):
         while (await client.get("/readyz")).status_code == 200:
             pass
@@ -187,7 +187,7 @@ async def answer(server: RunningServer, request: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(request.replace("\n", "\r\n").encode("latin-1"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return (await reader.read()).decode("latin-1")
     finally:
         writer.close()
