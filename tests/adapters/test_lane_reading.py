@@ -251,7 +251,8 @@ async def test_the_answer_to_a_close_by_plain_asgi_is_read(lanes: LaneServers) -
     server = await lanes()
     wire = await Wire.upgraded(server.port, "/refused")
     await wire.sent(text("what?"), close(4000))
-    assert await wire.closed() == 4000
+    async with asyncio.timeout(5):  # uvicorn's own deadline is 10 s
+        assert await wire.closed() == 4000
     await until(lambda: not server.connections())
 
 

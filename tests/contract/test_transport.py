@@ -123,7 +123,8 @@ async def test_what_is_pushed_in_one_turn_is_bounded(line: TransportHarness) -> 
     part = "x" * (line.limit // 16)
     for _ in range(160):
         line.push(part)
-    assert line.transport.backlog <= line.limit + 2 * len(part)
+    # What waits at the server and what the turn has added since may each reach the limit.
+    assert line.transport.backlog <= 2 * (line.limit + len(part))
     await line.told.until(lambda: line.told.overflows > 0)
     assert line.told.overflows == 1
 
