@@ -94,20 +94,18 @@ async def test_everybody_is_told_and_hears_all_until_then(
     assert await process.ended() == 0
     published = await publishing
 
-    waits, lengths = [], set()
+    waits = []
     for before, (frames, *close) in zip(first, ends, strict=True):
         assert tuple(close) == RESTARTING
         waits.append(farewell(frames))
         seqs = [frame["seq"] for frame in [before, *frames] if frame["type"] == "message"]
         assert seqs == list(range(seqs[0], seqs[-1] + 1))
         assert seqs[-1] <= published + 1  # the last ack may have been lost with the connection
-        lengths.add(seqs[-1])
     # All at another time, and evenly so: 61 sessions have half of 1 s + 61/50 s.
     waits.sort()
     steps = [later - sooner for sooner, later in pairwise(waits)]
     assert max(steps) < 3 * 1.11 / 61
     assert min(steps) > 0.5 * 1.11 / 61
-    assert len(lengths) > 1
     for bad in ("Traceback", "ERROR", "WARNING"):
         assert bad not in process.stderr
 
