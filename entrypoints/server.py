@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -20,6 +21,7 @@ logger = logging.getLogger("hubbub.server")
 _FRAMES_BEFORE_1009 = 4  # over this many times the frame limit the WebSocket layer closes
 _GC_THRESHOLDS = (10_000, 20, 50)
 _STOP_TIMEOUT = 5  # seconds connections have to end before their tasks are cancelled
+_HURRIED_TIMEOUT = 0.5  # seconds of these that a second signal leaves them
 _TICK = 0.05  # seconds
 
 
@@ -29,9 +31,18 @@ class HubbubServer(uvicorn.Server):
     The first signal sends clients away over the drain window; a second one ends that at once.
     """
 
-    def __init__(self, config: uvicorn.Config, node: Node, drain: Drain, window: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        node: Node,
+        drain: Drain,
+        window: float,
+        connected: Callable[[], int],
+    ) -> None:
+        """`connected`: how many connections there are that somebody has a session on, or had."""
         super().__init__(config)
         self._node = node
+        self._connected = connected
         self._drain = drain
         self._window = window
         self._hurry = asyncio.Event()
@@ -66,9 +77,10 @@ class HubbubServer(uvicorn.Server):
         """Wait for those who were sent away to answer the close: uvicorn would stop reading, and
         the kernel throws away what is not sent yet when a socket is closed with input unread."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _STOP_TIMEOUT
-        while not self.force_exit and loop.time() < deadline:
-            if not any(getattr(c, "close_sent", False) for c in self.server_state.connections):
+        start = loop.time()
+        while loop.time() - start < (_HURRIED_TIMEOUT if self.force_exit else _STOP_TIMEOUT):
+            handshakes = any(getattr(c, "close_sent", 0) for c in self.server_state.connections)
+            if not self._connected() and not handshakes:
                 return
             await asyncio.sleep(_TICK)
 
@@ -105,4 +117,11 @@ def build_server(settings: Settings) -> HubbubServer:
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
     )
-    return HubbubServer(config, container.node(), container.drain(), settings.drain_window)
+    admission = container.admission()
+    return HubbubServer(
+        config,
+        container.node(),
+        container.drain(),
+        settings.drain_window,
+        connected=lambda: admission.known,
+    )

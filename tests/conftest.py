@@ -12,14 +12,39 @@ from tests.running_server import RunningServer, Serve, fit_for_tests
 from tests.server_process import ServeProcess, ServerProcess
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what other servers than ours cannot do; each of these tests says what."""
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        marker = item.get_closest_marker("lane_only")
+        if marker is None:
+            kept.append(item)
+            continue
+        (why,) = marker.args
+        assert why, item.nodeid
+        call = getattr(item, "callspec", None)
+        portable = call is not None and call.params.get("transport") == "portable"
+        (left_out if portable else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+@pytest.fixture(params=["lane", "portable"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Our protocol classes of uvicorn, or its own: what any ASGI server does."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(transport: str) -> AsyncIterator[Serve]:
     """Servers on free ports, stopped and found empty at the end."""
     async with AsyncExitStack() as started:
         started.enter_context(fit_for_tests())
 
         async def start(**settings: Any) -> RunningServer:
-            server = RunningServer(Settings(port=0, **settings))
+            server = RunningServer(Settings(port=0, **settings), lane=transport == "lane")
             started.push_async_callback(server.stop)
             await server.start()
             return server

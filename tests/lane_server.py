@@ -56,7 +56,7 @@ class LaneServer:
     peer is too slow. `/refused` is closed by plain ASGI.
 
     `let_in` and `let_run`, when cleared, hold a connection before its handshake is answered, and
-    before its transport runs. `stop` proves that nothing is left behind.
+    before its transport runs; `let_answer` a request. `stop` proves that nothing is left behind.
     """
 
     def __init__(
@@ -70,9 +70,8 @@ class LaneServer:
         self.lines: list[Line] = []
         self.on_line: Callable[[Line], None] = lambda line: None
         self.failures: list[dict[str, Any]] = []
-        self.let_in, self.let_run = asyncio.Event(), asyncio.Event()
-        self.let_in.set()
-        self.let_run.set()
+        self.let_in, self.let_run, self.let_answer = (asyncio.Event() for _ in range(3))
+        self._let_go()
         self._limit = limit
         self._turn = Turn()
         self._wires: list[Wire] = []
@@ -105,8 +104,7 @@ class LaneServer:
 
     async def stop(self) -> None:
         """Close what is open, and find nothing left."""
-        self.let_in.set()
-        self.let_run.set()
+        self._let_go()
         try:
             for wire in self._wires:
                 await wire.shut()
@@ -115,9 +113,17 @@ class LaneServer:
             self._server.close()
         assert not self.failures, self.failures
 
+    def _let_go(self) -> None:
+        for held in (self.let_in, self.let_run, self.let_answer):
+            held.set()
+
     def connections(self) -> int:
         """Sockets that are not closed yet."""
         return len(self._state.connections)
+
+    def protocols(self) -> list[Any]:
+        """What holds them."""
+        return list(self._state.connections)
 
     @property
     def port(self) -> int:
@@ -150,6 +156,7 @@ class LaneServer:
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            await self.let_answer.wait()
             await _answer(scope, receive, send)
             return
         assert (await receive())["type"] == "websocket.connect"
@@ -167,9 +174,10 @@ class LaneServer:
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
-    """HTTP: how many bytes of body came, after as many bytes as the path asks for."""
+    """HTTP: how many bytes of body came, after as many bytes as the path asks for. `/deaf` does
+    not wait for a body."""
     size = 0
-    while True:
+    while scope["path"] != "/deaf":
         event = await receive()
         if event["type"] == "http.disconnect":
             return

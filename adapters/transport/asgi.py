@@ -36,6 +36,7 @@ class AsgiTransport(Transport):
         self._overflown = False
         self._over = False
         self._drops = 0
+        self._sending = False
         self._wanted = False  # somebody saw `ready` or `idle` false and waits for `drained`
         self._disconnect: Disconnect | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -65,7 +66,8 @@ class AsgiTransport(Transport):
 
     @property
     def idle(self) -> bool:
-        if self._queued:
+        # Nobody else gets to run during a send that is through at once.
+        if self._sending:
             self._wanted = True
             return False
         return True
@@ -147,7 +149,9 @@ class AsgiTransport(Transport):
             frames, drops = self._queue.popleft(), self._drops
             for message in messages(frames):
                 kind = "text" if isinstance(message, str) else "bytes"
+                self._sending = True
                 await self._send({"type": "websocket.send", kind: message})
+                self._sending = False
                 if self._drops != drops:
                     break  # what is left of these frames was dropped with the others
             else:

@@ -1,15 +1,30 @@
 """Frames put together to messages, within bounds that the sans-I/O protocol lacks."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
 
 from application.disconnects import POLICY
 
 MAX_FRAGMENTS = 64  # of one message; each costs memory, also an empty one
 
 _Utf8 = codecs.getincrementaldecoder("utf-8")
+
+
+class Frames(ServerProtocol):
+    """The sans-I/O protocol from the first frame on; the handshake is ours."""
+
+    def parse(self) -> Generator[None]:
+        return Protocol.parse(self)
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            # Answered inside a fragmented message like anywhere else (RFC 6455, 5.5.1).
+            self.current_size = None
+        super().recv_frame(frame)
 
 
 class Unacceptable(Exception):

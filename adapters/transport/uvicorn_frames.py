@@ -8,16 +8,13 @@ uvicorn is pinned exactly, and a test fails when a method overridden here change
 
 import asyncio
 import logging
-from collections.abc import Generator
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol
-from websockets.server import ServerProtocol
+from websockets.frames import Opcode
 
 from adapters.transport import lane
-from adapters.transport.fragments import Assembly, Unacceptable
+from adapters.transport.fragments import Assembly, Frames, Unacceptable
 from application.disconnects import POLICY, RATE_LIMITED
 from application.ports.transport import Receive
 from domain.throttle import TokenBucket
@@ -32,19 +29,6 @@ _NOT_RECEIVED = 1006  # in place of a close code
 
 # The library has a line for every opening and every closing; so have we.
 _quiet = logging.getLogger("websockets.server")
-
-
-class _Frames(ServerProtocol):
-    """The sans-I/O protocol from the first frame on; the handshake is ours."""
-
-    def parse(self) -> Generator[None]:
-        return Protocol.parse(self)
-
-    def recv_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.CLOSE:
-            # Answered inside a fragmented message like anywhere else (RFC 6455, 5.5.1).
-            self.current_size = None
-        super().recv_frame(frame)
 
 
 def close_after_input(transport: asyncio.Transport) -> None:
@@ -67,7 +51,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = _Frames(max_size=self.config.ws_max_size, logger=_quiet)
+        self.conn = Frames(max_size=self.config.ws_max_size, logger=_quiet)
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
         self._assembly = Assembly()
         self._fragment_timer: asyncio.TimerHandle | None = None

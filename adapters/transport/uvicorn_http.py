@@ -5,9 +5,11 @@ deadline; a WebSocket upgrade is handed over parsed, instead of being printed an
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.transport.handshake import REFUSAL, accept_key
@@ -17,8 +19,19 @@ from adapters.transport.uvicorn_ws import LaneProtocol
 MAX_HEADER_BYTES = 16 * 1024  # request line and all headers
 HEADER_DEADLINE = 10.0  # seconds from the first byte (or the connection) to the end of headers
 BODY_DEADLINE = 30.0  # seconds from there to the end of the body
+PARSED_AT_ONCE = 1024  # bytes; 57 of the shortest requests, each of which costs 1,500 once parsed
 READ_DEADLINE = 60.0  # seconds in which a peer has to take what is buffered for it
 REFUSED_DEADLINE = 2.0  # seconds for which the input of somebody refused is read and thrown away
+
+
+class _Flow(FlowControl):
+    """Reads no further while requests wait for their turn."""
+
+    waiting: Callable[[], bool]
+
+    def resume_reading(self) -> None:
+        if not self.waiting():
+            super().resume_reading()
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
@@ -29,12 +42,15 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         # Bytes since a request began, or since the last piece of its body: headers, and trailers
         # and chunk extensions, for which the parser has no limit of its own either.
         self._overhead = 0
+        self._held = b""  # not parsed: behind requests that wait for their turn
         self._request_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = flow = _Flow(transport)
+        flow.waiting = lambda: bool(self.pipeline or self._held)
         transport.set_write_buffer_limits(high=1, low=0)  # `pause_writing` for anything that waits
         self._expect(HEADER_DEADLINE)
 
@@ -44,27 +60,38 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
-            return
         self._unset_keepalive_if_required()
-        if self._request_timer is None:
-            self._expect(HEADER_DEADLINE)  # from any byte on: empty lines do not begin a request
-        while data and not self.transport.is_closing():
-            room = MAX_HEADER_BYTES - self._overhead
+        start = 0
+        while start < len(data) and not self._deaf and not self.transport.is_closing():
+            if self.pipeline:
+                self._held += data[start:]
+                self.flow.pause_reading()
+                return
+            if self._request_timer is None:
+                self._expect(HEADER_DEADLINE)  # from any byte on: empty lines begin no request
+            room = min(PARSED_AT_ONCE, MAX_HEADER_BYTES - self._overhead)
             if room <= 0:
                 self._refuse(431, "Request Header Fields Too Large")
                 return
-            part, data = data[:room], data[room:]
-            self._overhead += len(part)
-            try:
-                self.parser.feed_data(part)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._leave_http(part[upgrade.args[0] :] + data)
-                return
-            except httptools.HttpParserError:
-                self.logger.warning("Invalid HTTP request received.")
-                self._refuse(400, "Bad Request")
-                return
+            self._parse(data, start, start + room)
+            start += room
+
+    def _parse(self, data: bytes, start: int, stop: int) -> None:
+        part = data[start:stop]
+        self._overhead += len(part)
+        try:
+            self.parser.feed_data(part)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._leave_http(data[start + upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self._refuse(400, "Bad Request")
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._held and not self.pipeline:
+            held, self._held = self._held, b""
+            self.data_received(held)
 
     def on_headers_complete(self) -> None:
         self._expect(BODY_DEADLINE)
@@ -108,7 +135,13 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _expect(self, deadline: float) -> None:
         self._expect_nothing()
-        self._request_timer = self.loop.call_later(deadline, self._refuse, 408, "Request Timeout")
+        self._request_timer = self.loop.call_later(deadline, self._request_is_late)
+
+    def _request_is_late(self) -> None:
+        if self.flow.read_paused:
+            self._expect(HEADER_DEADLINE)  # it is we who do not read the rest
+        else:
+            self._refuse(408, "Request Timeout")
 
     def _expect_nothing(self) -> None:
         if self._request_timer is not None:

@@ -6,6 +6,7 @@ apart here; the rest is `uvicorn_frames`.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from application.ports.transport import Receive
 EXTENSION = "hubbub.lane"
 """Where the lane is found in `scope["extensions"]`, as `{"lane": Lane}`."""
 
+_SOCKETS_ARE_NO_FILES = os.name == "nt"  # their numbers may be those of files there
 _TEXT = 0x81  # FIN and opcode 1
 _MASKED = 0x80
 
@@ -45,7 +47,7 @@ class LaneProtocol(BoundedProtocol, Lane):
         return self._agreed is not None
 
     def socket_fd(self) -> int | None:
-        if self.transport.get_extra_info("ssl_object") is not None:
+        if _SOCKETS_ARE_NO_FILES or self.transport.get_extra_info("ssl_object") is not None:
             return None
         socket = self.transport.get_extra_info("socket")
         return None if socket is None else int(socket.fileno())

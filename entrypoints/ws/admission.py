@@ -39,6 +39,11 @@ class Admission:
             return "too many connections from this address"
         return None
 
+    @property
+    def known(self) -> int:
+        """Connections that have said who they are, or were turned away, and are still there."""
+        return self._total - self._unknown
+
     @contextmanager
     def inside(self, scope: Scope) -> Iterator[None]:
         """Count a connection for as long as it is there."""

@@ -1,7 +1,6 @@
 """Fixtures for the adapters, and the event loops they are tested on."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,20 +9,12 @@ import pytest
 
 from tests.certificates import certificate
 from tests.lane_server import LaneServer
-
-try:
-    from uvloop import new_event_loop as new_uvloop
-except ImportError:  # not on every platform
-    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-else:
-    LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": new_uvloop}
+from tests.loops import ASYNCIO, SERVED, Factory
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Factory]:
     """The lane writes past the loop's transports, so it is tested on each of their kinds."""
-    return LOOPS if item.path.name.startswith("test_lane") else {"asyncio": LOOPS["asyncio"]}
+    return {**ASYNCIO, **SERVED} if item.path.name.startswith("test_lane") else ASYNCIO
 
 
 class LaneServers(Protocol):

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from websockets.frames import Opcode
 
-from adapters.transport import lane
+from adapters.transport import lane, uvicorn_http, uvicorn_ws
 from application.disconnects import FORBIDDEN, SLOW
 from tests.adapters.conftest import LaneServers
 from tests.lane_server import LaneServer, Line, framed, tls_for
@@ -90,8 +90,11 @@ async def test_a_slow_reader_gets_every_byte_in_order(
     await until(lambda: line.transport.idle and not line.transport.backlog)
 
 
-async def test_what_waits_from_before_the_handshake_goes_first(lanes: LaneServers) -> None:
+async def test_what_waits_from_before_the_handshake_goes_first(
+    lanes: LaneServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also the rest of an HTTP response before it on the same connection."""
+    monkeypatch.setattr(uvicorn_http, "READ_DEADLINE", 0.2)
     server = await lanes()
     server.narrow()
     server.on_line = lambda line: line.push("first frame")
@@ -102,6 +105,9 @@ async def test_what_waits_from_before_the_handshake_goes_first(lanes: LaneServer
     assert len(await wire.exactly(300_001)) == 300_001
     assert (await wire.head()).startswith(b"HTTP/1.1 101 ")
     assert await wire.text() == "first frame"
+    await asyncio.sleep(0.3)  # a deadline of HTTP is none of a WebSocket
+    wire.send(close())
+    assert await wire.closed() == 1000
 
 
 # System calls and descriptors
@@ -141,6 +147,17 @@ async def test_tls_is_not_written_past(
         line.push(str(number))
         assert await wire.text() == str(number)
         assert line.transport.idle  # nothing waits, so nothing may look as if it did
+    assert written == []
+
+
+async def test_where_sockets_are_no_files_none_is_written_to(
+    lanes: LaneServers, written: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn_ws, "_SOCKETS_ARE_NO_FILES", True)
+    server = await lanes()
+    wire, line = await server.open()
+    line.push("hello")
+    assert await wire.text() == "hello"
     assert written == []
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import Protocol
@@ -88,6 +89,11 @@ RECORDED: dict[type, dict[str, str]] = {
         "shutdown": "(self) -> 'None'",
         "start_keepalive": "(self) -> 'None'",
         "stop_keepalive": "(self) -> 'None'",
+    },
+    FlowControl: {
+        "__init__": "(self, transport: asyncio.transports.Transport) -> None",
+        "pause_reading": "(self) -> None",
+        "resume_reading": "(self) -> None",
     },
     ServerProtocol: {"parse": "(self) -> 'Generator[None]'"},
     Protocol: {

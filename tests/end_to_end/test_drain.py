@@ -239,6 +239,7 @@ async def test_whoever_does_not_answer_the_close_is_not_waited_for_long(
 ) -> None:
     monkeypatch.setattr("adapters.transport.lane.CLOSE_DEADLINE", 0.3)
     server = await serve()
+    monkeypatch.setattr("entrypoints.server._STOP_TIMEOUT", 0.3)
     client = await RawClient.connect(server.port, "/v1/ws?user=deaf")
     try:
         await server.lost(1)

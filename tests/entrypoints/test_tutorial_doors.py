@@ -354,6 +354,7 @@ async def test_other_doors_need_no_json_pong(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws/ann", "/ws/rooms/r/ann", "/ws/scalable/ann"])
+@pytest.mark.lane_only("only our own classes send WebSocket pings")
 async def test_silence_is_found_out_at_every_door(serve: Serve, path: str) -> None:
     server = await serve(ping_interval=0.05, ping_timeout=0.1)
     peer = await server.connect(path)
