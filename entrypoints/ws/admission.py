@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
@@ -76,17 +77,21 @@ def counted_address(scope: Scope) -> str | None:
     client = scope.get("client")
     if client is None:
         return None
-    address = str(client[0])
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped  # as a listener for both kinds sees the old one
-        address = str(ip)
-    local = ip.is_loopback
-    if ip.version == 6 and not local:
-        # A household or a rented machine has a whole /64 to connect from.
-        address = str(ip_network((ip, 64), strict=False))
+    address, local = _read_address(str(client[0]))
     forwarded = any(header(scope, name) is not None for name in _FORWARDED)
     return None if local and not forwarded else address
+
+
+@lru_cache(maxsize=1024)  # reading one costs as much as the rest of the gate
+def _read_address(text: str) -> tuple[str, bool]:
+    """What counts as one address, and whether it is this machine's."""
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return text, False
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # as a listener for both kinds sees the old one
+    if ip.version == 6 and not ip.is_loopback:
+        # A household or a rented machine has a whole /64 to connect from.
+        return str(ip_network((ip, 64), strict=False)), False
+    return str(ip), ip.is_loopback
