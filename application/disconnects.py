@@ -16,6 +16,14 @@ class Disconnect(NamedTuple):
     reconnect_after: float | None = None
 
 
+_MAX_REASON = 123  # bytes that a close frame has room for
+
+
+def fitting(reason: str) -> str:
+    """As much of a reason as a close frame takes."""
+    return reason.encode()[:_MAX_REASON].decode(errors="ignore")
+
+
 BAD_REQUEST = Disconnect(4000, "bad request")
 UNAUTHORIZED = Disconnect(4001, "unauthorized")
 FORBIDDEN = Disconnect(4003, "forbidden")

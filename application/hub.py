@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 
 from application.fan_out import FanOut
@@ -35,7 +35,7 @@ class Hub(BrokerListener, PresenceListener):
         self.fan_out = FanOut(metrics)
         self.reader = LogReader(broker, self.fan_out, metrics)
         self.sessions: dict[SessionId, Session] = {}
-        self._users: Counter[UserId] = Counter()
+        self._users: dict[UserId, set[Session]] = {}
         metrics.gauge("sessions", lambda: len(self.sessions))
         metrics.gauge("rooms", lambda: len(self._rooms))
 
@@ -43,18 +43,19 @@ class Hub(BrokerListener, PresenceListener):
 
     def register(self, session: Session) -> None:
         self.sessions[session.id] = session
-        self._users[session.identity.user] += 1
+        self._users.setdefault(session.identity.user, set()).add(session)
 
     def forget(self, session: Session) -> None:
         del self.sessions[session.id]
         user = session.identity.user
-        self._users[user] -= 1
-        if not self._users[user]:
+        sessions = self._users[user]
+        sessions.discard(session)
+        if not sessions:
             del self._users[user]
 
-    def sessions_of(self, user: UserId) -> int:
-        """How many sessions a user has on this node."""
-        return self._users[user]
+    def sessions_of(self, user: UserId) -> Collection[Session]:
+        """The sessions a user has on this node."""
+        return self._users.get(user, ())
 
     # Rooms
 

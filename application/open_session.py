@@ -46,7 +46,7 @@ class OpenSession:
 
         `now` is the loop's time. `heard` replaces the transport's idea of a sign of life."""
         limits = self._limits
-        if self._hub.sessions_of(identity.user) >= limits.sessions_per_user:
+        if len(self._hub.sessions_of(identity.user)) >= limits.sessions_per_user:
             raise OverCapacity(f"a user may have {limits.sessions_per_user} connections")
         fraction = random.uniform(0.5, 1)
         session = Session(

@@ -8,6 +8,7 @@ from application.ports.authentication import Authenticator
 from application.ports.presence import Presence
 from application.session import Membership, Session
 from domain.errors import Forbidden, NotGranted
+from domain.exclusions import Exclusions
 from domain.grants import Action
 
 
@@ -19,11 +20,13 @@ class RefreshToken:
         authenticator: Authenticator,
         presence: Presence,
         leave: LeaveRoom,
+        exclusions: Exclusions,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._authenticator = authenticator
         self._presence = presence
         self._leave = leave
+        self._exclusions = exclusions
         self._wall = wall
 
     async def __call__(self, session: Session, token: str) -> float | None:
@@ -36,6 +39,7 @@ class RefreshToken:
         identity = await self._authenticator.authenticate(token)
         if identity.user != session.identity.user:
             raise Forbidden("this token is another user's")
+        self._exclusions.check(identity, self._wall())
         if session.closed:
             return None
         session.identity = identity

@@ -64,6 +64,7 @@ class Session(TransportListener):
         "identity",
         "limits",
         "memberships",
+        "opened_at",
         "transport",
     )
 
@@ -93,6 +94,7 @@ class Session(TransportListener):
         self._heard = heard or transport.heard
         self._asks_in_frames = heard is not None  # and so needs no ping that a server may lack
         self._wall = wall
+        self.opened_at = wall()
         self._on_close = on_close
         self._on_drained = on_drained
         self._closed = False

@@ -95,6 +95,7 @@ def _doors(container: Container) -> list[WebSocketRoute]:
     gate = Gate(
         container.authenticator(),
         container.origins(),
+        container.exclusions(),
         open_mode=settings.auth.mode == "open",
         admission=container.admission(),
         welcome=lambda: not node.draining,

@@ -16,12 +16,14 @@ from adapters.jwt_authenticator import (
     load_public_key,
 )
 from adapters.memory.broker import MemoryBroker
+from adapters.memory.control import MemoryControl
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
 from adapters.transport.asgi import AsgiTransport
 from adapters.transport.lane import LaneTransport, Turn
 from adapters.transport.uvicorn_http import GuardedHttpProtocol
 from adapters.transport.uvicorn_ws import EXTENSION, LaneProtocol
+from application.carry_out import CarryOut
 from application.close_session import CloseSession
 from application.drain import Drain
 from application.hub import Hub
@@ -35,6 +37,7 @@ from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
 from application.refresh_token import RefreshToken
 from application.session import SessionLimits
+from domain.exclusions import Exclusions
 from domain.origins import OriginPolicy
 from entrypoints.bind import is_loopback
 from entrypoints.settings import AuthSettings, Settings, SettingsError
@@ -119,6 +122,11 @@ class Container(containers.DeclarativeContainer):
         memory=providers.Singleton(MemoryPresence, settings.provided.presence_grace),
         redis=providers.Singleton(_refuse_backend, "redis"),
     )
+    control = providers.Selector(
+        settings.provided.backend,
+        memory=providers.Singleton(MemoryControl),
+        redis=providers.Singleton(_refuse_backend, "redis"),
+    )
     authenticator = providers.Singleton(
         JwtAuthenticator,
         providers.Callable(_verification_keys, settings.provided.auth),
@@ -132,13 +140,17 @@ class Container(containers.DeclarativeContainer):
 
     # Application
     hub = providers.Singleton(Hub, broker, presence, metrics)
-    node = providers.Singleton(Node, broker, presence, hub)
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
+    exclusions = providers.Singleton(Exclusions)
+    carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
+    node = providers.Singleton(Node, broker, presence, control, hub, carry_out)
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
     publish_message = providers.Singleton(PublishMessage, hub, broker, catalog, metrics)
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)
-    refresh_token = providers.Singleton(RefreshToken, authenticator, presence, leave_room)
+    refresh_token = providers.Singleton(
+        RefreshToken, authenticator, presence, leave_room, exclusions
+    )
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)
     drain = providers.Singleton(Drain, hub)

@@ -11,11 +11,10 @@ from application.disconnects import (
     RATE_LIMITED,
     UNAUTHORIZED,
     Disconnect,
+    fitting,
 )
 from domain import errors
 from domain.errors import HubbubError
-
-_MAX_REASON = 123  # bytes that a close frame has room for
 
 
 class Wire(NamedTuple):
@@ -59,4 +58,4 @@ def wire_of(error: HubbubError) -> Wire:
 
 def _reason(error: HubbubError) -> str:
     text = f"{error.code}: {error.message}" if error.message else error.code
-    return text.encode()[:_MAX_REASON].decode(errors="ignore")
+    return fitting(text)

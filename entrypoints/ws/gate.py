@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from application.ports.authentication import Authenticator
 from domain.errors import BadFrame, Forbidden, TokenMissing
+from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Identity
 from domain.identifiers import UserId
 from domain.origins import OriginPolicy
@@ -36,6 +38,7 @@ class Gate:
         self,
         authenticator: Authenticator,
         origins: OriginPolicy,
+        exclusions: Exclusions,
         *,
         open_mode: bool,
         admission: Admission,
@@ -45,6 +48,7 @@ class Gate:
         """`welcome` is false while the node is stopping."""
         self._authenticator = authenticator
         self._origins = origins
+        self._exclusions = exclusions
         self.open_mode = open_mode
         self.admission = admission
         self._welcome = welcome
@@ -65,24 +69,29 @@ class Gate:
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:
         """Who this is, at any door that lets people name themselves in open mode.
 
-        Raises Unauthenticated, and Forbidden when the token is not of the user named.
+        Raises Unauthenticated, and Forbidden for a blocked user, or when the token is not of the
+        user named.
         """
         if self.open_mode:
-            return Identity(named or guest(), OPEN_GRANTS)
+            return self._admitted(Identity(named or guest(), OPEN_GRANTS))
         token = token_of(scope)
         if token is None:
             token = await self._token_frame(inbox)
         identity = await self._authenticator.authenticate(token)
         if named is not None and identity.user != named:
             raise Forbidden("the token is another user's than the one in the path")
-        return identity
+        return self._admitted(identity)
 
     async def identify_by_token(self, scope: Scope) -> Identity:
         """Who this is, at a door that wants a token with the upgrade request in any mode."""
         token = token_of(scope)
         if token is None:
             raise TokenMissing("no token in subprotocol, Authorization or ?token=")
-        return await self._authenticator.authenticate(token)
+        return self._admitted(await self._authenticator.authenticate(token))
+
+    def _admitted(self, identity: Identity) -> Identity:
+        self._exclusions.check(identity, time.time())
+        return identity
 
     async def _token_frame(self, inbox: Inbox) -> str:
         try:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from adapters.memory.broker import MemoryBroker
+from adapters.memory.control import MemoryControl
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
+from application.carry_out import CarryOut
 from application.close_session import CloseSession
 from application.hub import Hub
 from application.join_room import Joined, JoinRoom
@@ -26,6 +28,7 @@ from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
 from application.session import Session, SessionLimits
 from domain.errors import HubbubError
+from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Grants, Identity
 from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import Attendance, Snapshot
@@ -109,8 +112,11 @@ class House:
         self.broker = broker or MemoryBroker(loop.time, self.wall)
         self.presence = presence or MemoryPresence(clock=loop.time)
         self.hub = Hub(self.broker, self.presence, self.metrics)
-        self.node = Node(self.broker, self.presence, self.hub)
         self.leave = LeaveRoom(self.hub, self.presence)
+        self.control = MemoryControl()
+        self.exclusions = Exclusions()
+        self.orders = CarryOut(self.hub, self.leave, self.exclusions, self.metrics, self.wall)
+        self.node = Node(self.broker, self.presence, self.control, self.hub, self.orders)
         self.join = JoinRoom(self.hub, self.presence, self.catalog, self.metrics)
         self.publish = PublishMessage(
             self.hub, self.broker, self.catalog, self.metrics, now=loop.time

@@ -7,16 +7,17 @@ import pytest
 from adapters.jwt_authenticator import JwtAuthenticator, hmac_key
 from application.disconnects import TOKEN_EXPIRED
 from application.refresh_token import RefreshToken
-from domain.errors import Forbidden, HubbubError, TokenExpired, TokenInvalid
+from domain.errors import Forbidden, HubbubError, TokenExpired, TokenInvalid, TokenRevoked
 from domain.grants import Grants
-from domain.identifiers import RoomId
+from domain.identifiers import RoomId, UserId
+from domain.orders import RevokeTokens
 from tests.application.conftest import Client, House, SlowPresence, pass_time, turn, types
 from tests.tokens import SECRET, token
 
 
 def refresher(house: House) -> RefreshToken:
     authenticator = JwtAuthenticator([hmac_key(SECRET.encode())])
-    return RefreshToken(authenticator, house.presence, house.leave, house.wall)
+    return RefreshToken(authenticator, house.presence, house.leave, house.exclusions, house.wall)
 
 
 async def refresh(client: Client, fresh: str) -> float | None:
@@ -148,3 +149,13 @@ async def test_a_session_that_is_over_stays_so() -> None:
     assert await refresh(ann, token("ann")) is None
     await pass_time(1000.0)
     assert ann.transport.disconnect is None
+
+
+async def test_a_revoked_token_refreshes_nothing() -> None:
+    house = House()
+    client = house.client("ann", expires_in=60.0)
+    house.exclusions.note(RevokeTokens(UserId("ann"), house.wall() + 1000), house.wall())
+    with pytest.raises(TokenRevoked):
+        await refresh(client, token("ann", 600.0))
+    await pass_time(70.0)
+    assert client.transport.disconnect == TOKEN_EXPIRED

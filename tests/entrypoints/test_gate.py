@@ -2,30 +2,21 @@
 
 import asyncio
 import base64
+import time
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from domain.identifiers import UserId
+from domain.orders import Block, RevokeTokens
 from entrypoints.settings import SettingsError, load_settings
 from tests.peer import Peer, until
-from tests.running_server import RunningServer, Serve
+from tests.running_server import DOORS, RunningServer, Serve
 from tests.server_process import ServeProcess
-from tests.tokens import BAD_TOKENS, SECRET, token
+from tests.tokens import BAD_TOKENS, JWT, SECRET, token
 
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
-DOORS = [
-    "/v1/ws",
-    "/ws",
-    "/ws/binary",
-    "/ws/ann",
-    "/ws/rooms/r/ann",
-    "/ws/scalable/ann",
-    "/ws/secure",
-    "/ws/heartbeat/ann",
-]
 DOORS_WITH_FIRST_FRAME = [door for door in DOORS if door != "/ws/secure"]
 
 
@@ -321,6 +312,26 @@ async def test_tokens_are_not_in_what_a_process_writes(
     assert [trace for canary in shown for trace in traces(process.stderr, canary)] == []
     assert "canary" not in process.stderr
     assert SECRET not in process.stderr
+
+
+# Exclusions
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_revoked_token_is_refused_and_a_newer_one_is_not(serve: Serve, door: str) -> None:
+    server = await serve(**JWT)
+    await server.container.control().give(RevokeTokens(UserId("ann"), time.time()))
+    stale = await server.connect(f"{door}?token={token('ann', iat=time.time() - 60)}")
+    assert await refusal(stale, door) == (4001, "token_revoked")
+    fresh = await server.connect(f"{door}?token={token('ann', iat=time.time() + 1)}")
+    assert await works(fresh, door)
+
+
+@pytest.mark.parametrize("door", ["/v1/ws?user=ann", "/ws/ann", "/ws/rooms/r/ann"])
+async def test_a_blocked_user_is_refused_in_open_mode_as_well(serve: Serve, door: str) -> None:
+    server = await serve()
+    await server.container.control().give(Block(UserId("ann"), time.time() + 60))
+    assert await refusal(await server.connect(door), door.partition("?")[0]) == (4003, "forbidden")
 
 
 # Origins
