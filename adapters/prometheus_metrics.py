@@ -1,20 +1,22 @@
 """Metrics in the Prometheus text format."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     GCCollector,
+    Info,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from application.ports.metrics import Metrics
+from application.ports.metrics import NOBODY, Metrics
 
 _PREFIX = "hubbub_"
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -36,13 +38,18 @@ class PrometheusMetrics(Metrics):
     `hubbub_<name>_total` is a counter, `hubbub_<name>` a gauge.
     """
 
-    __slots__ = ("_counts", "_gauges", "_registry")
+    __slots__ = ("_counts", "_gauges", "_node", "_registry")
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        """`node` is the name of the one that counts."""
+        self._node = node
         self._counts: dict[tuple[str, str], float] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Snapshot(self._counts, self._gauges))
+        Info("hubbub_node", "The process that answers.", registry=self._registry).info(
+            {"node": node}
+        )
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
@@ -60,9 +67,32 @@ class PrometheusMetrics(Metrics):
         _check(name)
         self._gauges[name] = read
 
-    def render(self) -> tuple[bytes, str]:
+    def render(self, others: Mapping[str, bytes] = NOBODY) -> tuple[bytes, str]:
         """See the port."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        own = generate_latest(self._registry)
+        if others:
+            own = generate_latest(_Merged({self._node: own, **others}))
+        return own, CONTENT_TYPE_LATEST
+
+
+class _Merged(CollectorRegistry):
+    """What several nodes rendered as one exposition, each value with its node as a label."""
+
+    def __init__(self, rendered: Mapping[str, bytes]) -> None:
+        super().__init__(auto_describe=False)
+        self._rendered = rendered
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for node, text in self._rendered.items():
+            for found in text_string_to_metric_families(text.decode()):
+                family = families.setdefault(
+                    found.name, Metric(found.name, found.documentation, found.type)
+                )
+                for sample in found.samples:
+                    labels = {**sample.labels, "node": node}
+                    family.samples.append(sample._replace(labels=labels))
+        return families.values()
 
 
 class _Snapshot(Collector):

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.routing import Router, WebSocketRoute
@@ -15,6 +16,7 @@ from entrypoints.container import Container
 from entrypoints.http.operations import operations_router
 from entrypoints.http.origins import OriginGuard
 from entrypoints.http.page import page_router
+from entrypoints.http.siblings import Siblings
 from entrypoints.settings import Settings, load_settings
 from entrypoints.wire.tutorial import Lobby, Scalable, TextRoom
 from entrypoints.ws.connection import Door, Doorway, no_such_door
@@ -63,13 +65,15 @@ def build_container(settings: Settings) -> Container:
     return container
 
 
-def assemble(container: Container) -> FastAPI:
-    """The application around a wired container."""
-    node, settings = container.node(), container.settings()
+def assemble(container: Container, folder: Path | None = None) -> FastAPI:
+    """The application around a wired container. `folder` is where workers find each other."""
+    node, settings, metrics = container.node(), container.settings(), container.metrics()
+    siblings = Siblings(folder, container.node_name())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
+        telling = siblings.telling(lambda: metrics.render()[0])
+        async with telling, asyncio.TaskGroup() as tasks:
             running = tasks.create_task(node.run(), name="node")
             yield
             running.cancel()
@@ -83,7 +87,9 @@ def assemble(container: Container) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(OriginGuard, policy=container.origins())
-    app.include_router(operations_router(node=node, metrics=container.metrics()))
+    app.include_router(
+        operations_router(node=node, metrics=metrics, name=container.node_name(), siblings=siblings)
+    )
     if settings.show_pages:
         app.include_router(page_router())
     app.doors = Router(_doors(container), default=no_such_door)

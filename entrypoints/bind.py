@@ -33,6 +33,23 @@ def address(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://{shown}:{port or 'PORT'}"
 
 
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets for all addresses of a host, as asyncio would open them. For a port of 0 all get the
+    same free one. Raises OSError."""
+    sockets: list[socket.socket] = []
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, where in dict.fromkeys(found):
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((where[0], port or where[1], *where[2:]))
+        port = port or listener.getsockname()[1]
+        listener.setblocking(False)
+        sockets.append(listener)
+    return sockets
+
+
 def bind_problem(host: str, port: int) -> str | None:
     """Why the server could not listen here, or None. Leaves nothing bound."""
     try:

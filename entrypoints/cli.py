@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from entrypoints.bind import bind_problem
+from entrypoints.bind import bind_problem, listen
 from entrypoints.cli_bench import bench
 from entrypoints.cli_serve import (
     file_warning,
@@ -69,6 +69,10 @@ def serve(
     port: Port = None,
     config: Config = None,
     allow_anonymous: AllowAnonymous = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes on this machine, over Redis [default: 1]."),
+    ] = None,
     log_level: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +97,7 @@ def serve(
       hubbub serve --port 9000 --log-level debug
       HUBBUB_AUTH__MODE=jwt HUBBUB_AUTH__HMAC_SECRET=... hubbub serve --host 0.0.0.0
       hubbub serve --config /etc/hubbub.toml --log-format json
+      HUBBUB_BACKEND=redis HUBBUB_REDIS_URL=redis://127.0.0.1 hubbub serve --workers 4
     """
     with _clear_errors():
         settings = load_settings(
@@ -102,6 +107,7 @@ def serve(
                 "host": host,
                 "port": port,
                 "allow_anonymous": allow_anonymous,
+                "workers": workers,
                 "log_level": log_level,
                 "log_format": log_format,
                 "ssl_certfile": ssl_certfile,
@@ -207,6 +213,7 @@ def _root(
 def _serve(settings: Settings) -> int:
     # The server is a large import that the other commands do without.
     from entrypoints.server import build_server
+    from entrypoints.workers import Workers
 
     problem = bind_problem(settings.host, settings.port)
     if problem is not None:
@@ -214,11 +221,13 @@ def _serve(settings: Settings) -> int:
     files = raise_file_limit(files_needed(settings))
     settings, trial_token = with_trial_token(settings)
     logging.config.dictConfig(logging_config(settings.log_level, settings.log_format))
-    server = build_server(settings)
+    server = build_server(settings)  # also with workers: what is wrong is told once, and here
     greet(Console(), settings, files, trial_token, _version())
     warning = file_warning(settings, files)
     if warning is not None:
         logging.getLogger("hubbub").warning("%s", warning)
+    if settings.workers > 1:
+        return Workers(settings, listen(settings.host, settings.port)).run()
     # uvicorn repeats the Ctrl-C it was stopped with once everything is closed.
     with suppress(KeyboardInterrupt):
         server.run()

@@ -97,6 +97,8 @@ def _facts(settings: Settings, files: FileLimit | None) -> Iterator[tuple[str, s
     limits = settings.limits
     yield "auth", _auth(settings)
     yield "backend", settings.backend
+    if settings.workers > 1:
+        yield "workers", str(settings.workers)
     yield "pages", "on" if settings.show_pages else "off"
     yield (
         "limits",

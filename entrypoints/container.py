@@ -4,6 +4,9 @@ Swapping an adapter is one setting: each swappable port has a Selector keyed by 
 built synchronously and once; lifetimes belong to the node, not to the container.
 """
 
+import re
+import secrets
+import socket
 from typing import NoReturn
 
 from dependency_injector import containers, providers
@@ -103,6 +106,12 @@ def _origin_policy(settings: Settings) -> OriginPolicy:
     return OriginPolicy(settings.origins, loopback=is_open, local=local)
 
 
+def _node_name() -> str:
+    """Another for each start: what a node left behind must not be taken for its own."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32]
+    return f"{host}-{secrets.token_hex(4)}"
+
+
 class Container(containers.DeclarativeContainer):
     settings = providers.Dependency(instance_of=Settings)
 
@@ -110,8 +119,10 @@ class Container(containers.DeclarativeContainer):
     origins = providers.Singleton(_origin_policy, settings)
     limits = providers.Singleton(_session_limits, settings)
 
+    node_name = providers.Singleton(_node_name)
+
     # Ports
-    metrics = providers.Singleton(PrometheusMetrics)
+    metrics = providers.Singleton(PrometheusMetrics, node_name)
     broker = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryBroker, max_bytes=settings.provided.limits.history_bytes),

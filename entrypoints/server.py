@@ -5,6 +5,7 @@ import gc
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -96,10 +97,11 @@ class HubbubServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def build_server(settings: Settings) -> HubbubServer:
-    """The server for these settings, ready to `run`."""
+def build_server(settings: Settings, siblings: Path | None = None) -> HubbubServer:
+    """The server for these settings, ready to `run`. `siblings` is the folder in which it finds
+    the other workers of this machine, if there are any."""
     container = build_container(settings)
-    app: FastAPI = assemble(container)
+    app: FastAPI = assemble(container, siblings)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[Whole, Field(ge=0, le=65_535)] = 8000
+    workers: Annotated[Whole, Field(ge=1, le=256)] = 1
     backend: Literal["memory", "redis"] = "memory"
     redis_url: SecretStr | None = None
     origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = []
@@ -206,6 +207,12 @@ class Settings(BaseSettings):
             found.append((("auth", "mode"), text))
         if self.backend == "redis" and self.redis_url is None:
             found.append((("backend",), "is redis, which needs HUBBUB_REDIS_URL"))
+        if self.workers > 1 and self.backend == "memory":
+            text = (
+                f"is {self.workers}, and rooms in the memory of one process are not those of "
+                "another: set HUBBUB_BACKEND=redis and HUBBUB_REDIS_URL, or leave it at 1"
+            )
+            found.append((("workers",), text))
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
             alone, other = ("certfile", "KEYFILE") if self.ssl_certfile else ("keyfile", "CERTFILE")
             found.append(((f"ssl_{alone}",), f"needs HUBBUB_SSL_{other} beside it"))

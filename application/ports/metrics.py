@@ -1,8 +1,11 @@
 """Port: counters and gauges somebody may watch."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
+
+NOBODY: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Metrics(Protocol):
@@ -23,5 +26,6 @@ class Metrics(Protocol):
         """Name a value to be read whenever somebody looks."""
 
     @abstractmethod
-    def render(self) -> tuple[bytes, str]:
-        """Everything known, and its content type."""
+    def render(self, others: Mapping[str, bytes] = NOBODY) -> tuple[bytes, str]:
+        """Everything known, and its content type. With what `others` rendered, by node, every
+        value says which node it is of."""

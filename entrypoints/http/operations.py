@@ -5,9 +5,11 @@ from fastapi.responses import JSONResponse
 
 from application.node import Node
 from application.ports.metrics import Metrics
+from entrypoints.http.siblings import Siblings
 
 
-def operations_router(*, node: Node, metrics: Metrics) -> APIRouter:
+def operations_router(*, node: Node, metrics: Metrics, name: str, siblings: Siblings) -> APIRouter:
+    """`name` is the node's. `siblings` are the other workers on this machine."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz", summary="Whether this process works at all")
@@ -19,14 +21,15 @@ def operations_router(*, node: Node, metrics: Metrics) -> APIRouter:
 
     @router.get("/readyz", summary="Whether to send clients here")
     async def readiness() -> JSONResponse:
-        """200 while new connections are welcome, 503 before the start and during a stop."""
+        """200 while new connections are welcome; 503 before the start, during a stop, and while
+        messages could not be published or would not arrive."""
         if node.draining or not node.running:
-            return JSONResponse({"status": "not ready"}, status_code=503)
-        return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "not ready", "node": name}, status_code=503)
+        return JSONResponse({"status": "ready", "node": name})
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def exposition() -> Response:
-        body, content_type = metrics.render()
+        body, content_type = metrics.render(await siblings.metrics())
         return Response(body, media_type=content_type)
 
     return router

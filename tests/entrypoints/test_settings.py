@@ -309,6 +309,13 @@ def test_tokens_need_a_key() -> None:
     )
 
 
+def test_several_workers_need_a_shared_backend() -> None:
+    assert problem({"HUBBUB_WORKERS": "2"}) == (
+        "HUBBUB_WORKERS is 2, and rooms in the memory of one process are not those of another: "
+        "set HUBBUB_BACKEND=redis and HUBBUB_REDIS_URL, or leave it at 1"
+    )
+
+
 def test_redis_needs_an_address() -> None:
     assert problem({"HUBBUB_BACKEND": "redis"}) == (
         "HUBBUB_BACKEND is redis, which needs HUBBUB_REDIS_URL"

@@ -1,0 +1,67 @@
+"""Workers of one machine, which answer for each other."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from adapters.prometheus_metrics import PrometheusMetrics
+from entrypoints.http import siblings as module
+from entrypoints.http.siblings import Siblings
+
+
+async def test_each_hears_what_the_others_render(tmp_path: Path) -> None:
+    async with AsyncExitStack() as running:
+        nodes = {name: Siblings(tmp_path, name) for name in ("a", "b", "c")}
+        for name, node in nodes.items():
+            text = f"metrics of {name}".encode()
+            await running.enter_async_context(node.telling(lambda text=text: text))
+        assert await nodes["a"].metrics() == {"b": b"metrics of b", "c": b"metrics of c"}
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_one_that_is_gone_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Siblings(tmp_path, "a")
+    (tmp_path / "dead").touch()
+    assert await node.metrics() == {}
+    assert "no metrics of worker dead" in caplog.text
+
+
+async def test_one_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    released = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "slow")
+    assert await Siblings(tmp_path, "a").metrics() == {}
+    released.set()
+    server.close()
+
+
+async def test_a_single_process_asks_nobody() -> None:
+    node = Siblings(None, "a")
+    async with node.telling(lambda: b"never"):
+        assert await node.metrics() == {}
+
+
+def test_every_value_says_which_node_it_is_of() -> None:
+    a, b = PrometheusMetrics("a"), PrometheusMetrics("b")
+    a.count("disconnects", 2, label="1000")
+    b.count("disconnects", 3, label="1000")
+    b.gauge("rooms", lambda: 7)
+    text = a.render({"b": b.render()[0]})[0].decode()
+    lines = text.splitlines()
+    assert 'hubbub_disconnects_total{code="1000",node="a"} 2.0' in lines
+    assert 'hubbub_disconnects_total{code="1000",node="b"} 3.0' in lines
+    assert 'hubbub_rooms{node="b"} 7.0' in lines
+    assert 'hubbub_node_info{node="a"} 1.0' in lines
+    assert lines.count("# TYPE hubbub_disconnects_total counter") == 1
+    assert all("node=" in line for line in lines if line.startswith(("hubbub", "process")))
