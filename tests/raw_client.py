@@ -1,14 +1,13 @@
 """A WebSocket client that only does what a test tells it to: it does not read by itself."""
 
 import asyncio
-import base64
 import json
 import socket
-from collections.abc import Iterator
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 
-_DEADLINE = 20.0
+from tests.peer import DEADLINE
+from tests.wire import request, server_frames, text
 
 
 class RawClient:
@@ -25,9 +24,9 @@ class RawClient:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         connection.setblocking(False)
         client = cls(connection)
-        async with asyncio.timeout(_DEADLINE):
+        async with asyncio.timeout(DEADLINE):
             await client._loop.sock_connect(connection, ("127.0.0.1", port))
-            await client._loop.sock_sendall(connection, _request(path))
+            await client._loop.sock_sendall(connection, request(path))
             answer = b""
             while not answer.endswith(b"\r\n\r\n"):  # byte by byte: what follows stays unread
                 answer += await client._loop.sock_recv(connection, 1)
@@ -35,10 +34,9 @@ class RawClient:
         return client
 
     async def send(self, *frames: object) -> None:
-        async with asyncio.timeout(_DEADLINE):
+        async with asyncio.timeout(DEADLINE):
             for frame in frames:
-                text = Frame(Opcode.TEXT, json.dumps(frame).encode()).serialize(mask=True)
-                await self._loop.sock_sendall(self._socket, text)
+                await self._loop.sock_sendall(self._socket, text(json.dumps(frame)))
 
     async def takes(self, *frames: object) -> bool:
         """Send, and tell whether the server went on reading."""
@@ -49,40 +47,25 @@ class RawClient:
             return False
         return True
 
+    async def read(self, most: int) -> bytes:
+        """What has come, so many bytes at most; nothing once the connection is over."""
+        async with asyncio.timeout(DEADLINE):
+            try:
+                return await self._loop.sock_recv(self._socket, most)
+            except ConnectionError:
+                return b""
+
     async def read_to_the_close(self) -> list[tuple[int, bytes]]:
         """Opcode and payload of all frames the server still has for us, a close frame last."""
         received = bytearray()
-        async with asyncio.timeout(_DEADLINE):
+        async with asyncio.timeout(DEADLINE):
             while True:
-                part = await self._loop.sock_recv(self._socket, 65_536)
+                part = await self.read(65_536)
                 assert part, "the end without a close frame"
                 received += part
-                frames = list(_frames(bytes(received)))
+                frames = [(opcode, payload) for opcode, payload, _ in server_frames(received)]
                 if frames and frames[-1][0] == Opcode.CLOSE:
                     return frames
 
     def close(self) -> None:
         self._socket.close()
-
-
-def _request(path: str) -> bytes:
-    key = base64.b64encode(b"sixteen bytes ok").decode()
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-    ).encode()
-
-
-def _frames(received: bytes) -> Iterator[tuple[int, bytes]]:
-    """Opcode and payload of each server frame that is complete."""
-    start = 0
-    while start + 2 <= len(received):
-        opcode, length, size = received[start] & 0x0F, received[start + 1], 2
-        if length >= 126:
-            size = 4 if length == 126 else 10
-            length = int.from_bytes(received[start + 2 : start + size], "big")
-        stop = start + size + length
-        if stop > len(received):
-            return
-        yield opcode, received[start + size : stop]
-        start = stop

@@ -22,6 +22,18 @@ from entrypoints.logs import ConsoleFormatter
 from entrypoints.settings import Settings
 from tests.peer import DEADLINE, Frame, Peer, until
 
+DOORS = [
+    "/v1/ws",
+    "/ws",
+    "/ws/binary",
+    "/ws/ann",
+    "/ws/rooms/r/ann",
+    "/ws/scalable/ann",
+    "/ws/secure",
+    "/ws/heartbeat/ann",
+]
+"""All of them, as `ann` comes in where the path has a name."""
+
 
 @contextmanager
 def fit_for_tests() -> Iterator[None]:

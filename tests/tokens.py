@@ -8,6 +8,8 @@ import jwt
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes"
 OTHER_SECRET = "another-secret-of-over-thirty-two-bytes"
+JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
+"""Settings of a server that asks everybody for a token."""
 
 
 def claims(user: str, expires_in: float = 600.0, /, **further: object) -> dict[str, Any]:

@@ -19,6 +19,21 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": KEY.decode(),
 }
+NO_HANDSHAKES: list[dict[str, str]] = [
+    {"version": "1.0"},
+    {"method": "POST"},
+    {"Sec_WebSocket_Key": ""},
+    {"Sec_WebSocket_Key": "c2hvcnQ="},
+    {"Sec_WebSocket_Key": "x" * 24},
+    {"Sec_WebSocket_Key": KEY.decode() + "AAAA"},
+    {"Sec_WebSocket_Version": "12"},
+    {"Sec_WebSocket_Version": "8"},
+    {"Sec_WebSocket_Version": ""},
+    {"Sec_WebSocket_Version": "13, 8"},
+    {"Content_Length": "5"},
+    {"Transfer_Encoding": "chunked"},
+]
+"""What makes a `request` one that must be refused."""
 
 
 def request(
@@ -147,7 +162,7 @@ class Wire:
     async def frames(self, count: int = 1) -> list[tuple[int, bytes]]:
         """Opcode and payload of the next frames; opcodes with their upper bits as they came, the
         one that says it is whole apart."""
-        while len(found := list(_frames(self._received))) < count:
+        while len(found := list(server_frames(self._received))) < count:
             assert await self._read(), bytes(self._received)
         del self._received[: found[count - 1][2]]
         return [(opcode, data) for opcode, data, _ in found[:count]]
@@ -170,7 +185,7 @@ class Wire:
     async def ending(self) -> tuple[list[tuple[int, bytes]], int | None]:
         """The frames until the end, and the code of the close frame, the last of them; None when
         there is none, 1005 when it has none."""
-        found = [(opcode, data) for opcode, data, _ in _frames(await self.rest())]
+        found = [(opcode, data) for opcode, data, _ in server_frames(await self.rest())]
         if not found or found[-1][0] != Opcode.CLOSE:
             return found, None
         *found, (_, data) = found
@@ -212,7 +227,7 @@ class Wire:
             return  # it was gone before
 
 
-def _frames(received: bytes | bytearray) -> Iterator[tuple[int, bytes, int]]:
+def server_frames(received: bytes | bytearray) -> Iterator[tuple[int, bytes, int]]:
     """First byte without FIN, payload and end of each server frame that is complete."""
     start = 0
     while start + 2 <= len(received):

@@ -9,7 +9,7 @@ from adapters.transport.handshake import accept_key, offered_subprotocols, switc
 from adapters.transport.uvicorn_http import MAX_HEADER_BYTES, PARSED_AT_ONCE
 from tests.adapters.conftest import LaneServers
 from tests.peer import until
-from tests.wire import KEY, Wire, close, request, text
+from tests.wire import KEY, NO_HANDSHAKES, Wire, close, request, text
 
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -294,23 +294,7 @@ async def test_an_error_is_the_only_answer(
 # The handshake
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"version": "1.0"},
-        {"method": "POST"},
-        {"Sec_WebSocket_Key": ""},
-        {"Sec_WebSocket_Key": "c2hvcnQ="},
-        {"Sec_WebSocket_Key": "x" * 24},
-        {"Sec_WebSocket_Key": KEY.decode() + "AAAA"},
-        {"Sec_WebSocket_Version": "12"},
-        {"Sec_WebSocket_Version": ""},
-        {"Sec_WebSocket_Version": "13, 8"},
-        {"Content_Length": "5"},
-        {"Transfer_Encoding": "chunked"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changed", NO_HANDSHAKES, ids=str)
 async def test_what_is_no_handshake_is_refused_with_the_version(
     lanes: LaneServers, changed: dict[str, str]
 ) -> None:

@@ -30,7 +30,7 @@ from application.session import Session, SessionLimits
 from domain.errors import HubbubError
 from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Grants, Identity
-from domain.identifiers import RoomId, SessionId, UserId
+from domain.identifiers import RoomId, UserId
 from domain.member import Attendance, Snapshot
 from domain.message import Message
 from domain.options import Retention, RoomCatalog, RoomOptions
@@ -242,19 +242,8 @@ class SlowPresence(MemoryPresence):
         self.gate.set()
         self.failure: HubbubError | None = None
 
-    async def enter(
-        self,
-        room: RoomId,
-        session: SessionId,
-        user: UserId,
-        info: bytes,
-        *,
-        max_members: int | None,
-        list_limit: int,
-    ) -> Attendance:
-        attendance = await super().enter(
-            room, session, user, info, max_members=max_members, list_limit=list_limit
-        )
+    async def enter(self, *who: Any, **limits: Any) -> Attendance:
+        attendance = await super().enter(*who, **limits)
         await self.gate.wait()
         return attendance
 

@@ -172,6 +172,15 @@ async def test_a_position_of_another_log_is_a_reset(history: int, heard: list[in
 # Catching up
 
 
+async def in_catch_up(house: House, newest: int) -> Client:
+    """A member that has been sent the first page and reads no further."""
+    talk(house, *span(1, newest))
+    ann = house.client("ann")
+    ann.transport.stall(after=1)
+    await ann.join(history=newest)
+    return ann
+
+
 async def test_a_long_absence_is_caught_up_page_by_page() -> None:
     house = House(LONG)
     talk(house, *span(1, 350))
@@ -219,10 +228,7 @@ async def test_where_there_is_no_room_for_a_page_the_verdict_comes_alone() -> No
 
 async def test_no_more_than_a_page_is_copied_for_a_member_that_does_not_read() -> None:
     house = House(LONG)
-    talk(house, *span(1, 300))
-    ann = house.client("ann")
-    ann.transport.stall(after=1)
-    await ann.join(history=300)
+    ann = await in_catch_up(house, 300)
     talk(house, *span(301, 900))
     await turn()
     assert (len(ann.transport.pushes), ann.heard()) == (1, span(1, 100))
@@ -230,10 +236,7 @@ async def test_no_more_than_a_page_is_copied_for_a_member_that_does_not_read() -
 
 async def test_a_log_that_moves_past_a_slow_member_is_a_gap() -> None:
     house = House(("*", RoomOptions(history_size=150)))
-    talk(house, *span(1, 150))
-    ann = house.client("ann")
-    ann.transport.stall(after=1)
-    await ann.join(history=150)
+    ann = await in_catch_up(house, 150)
     talk(house, *span(151, 400))
     await turn()
     ann.transport.drain()
@@ -246,10 +249,7 @@ async def test_a_log_that_moves_past_a_slow_member_is_a_gap() -> None:
 
 async def test_a_log_that_is_lost_under_a_slow_member_is_a_reset() -> None:
     house = House(LONG)
-    talk(house, *span(1, 150))
-    ann = house.client("ann")
-    ann.transport.stall(after=1)
-    await ann.join(history=150)
+    ann = await in_catch_up(house, 150)
     house.broker.forget(CHAT)
     talk(house, 1)
     ann.transport.drain()
@@ -263,10 +263,7 @@ async def test_a_log_that_is_lost_under_a_slow_member_is_a_reset() -> None:
 
 async def test_somebody_who_leaves_in_catch_up_hears_no_more() -> None:
     house = House(LONG)
-    talk(house, *span(1, 150))
-    ann = house.client("ann")
-    ann.transport.stall(after=1)
-    await ann.join(history=150)
+    ann = await in_catch_up(house, 150)
     ann.leave()
     ann.transport.drain()
     talk(house, 151)
@@ -277,10 +274,7 @@ async def test_somebody_who_leaves_in_catch_up_hears_no_more() -> None:
 
 async def test_own_messages_without_echo_are_not_in_catch_up() -> None:
     house = House(LONG)
-    talk(house, *span(1, 150))
-    ann = house.client("ann")
-    ann.transport.stall(after=1)
-    await ann.join(history=150)
+    ann = await in_catch_up(house, 150)
     ann.say("mine", echo=False)
     talk(house, 152)
     ann.transport.drain()
@@ -379,15 +373,6 @@ async def test_joining_again_tells_who_is_there_and_nobody_else_of_it() -> None:
     assert bob.frames == []
 
 
-async def in_catch_up(house: House, newest: int) -> Client:
-    """A member that has been sent the first page and reads no further."""
-    talk(house, *span(1, newest))
-    ann = house.client("ann")
-    ann.transport.stall(after=1)
-    await ann.join(history=newest)
-    return ann
-
-
 async def test_joining_again_in_catch_up_does_not_pretend_to_be_at_the_end() -> None:
     house = House(LONG)
     ann = await in_catch_up(house, 250)
@@ -411,12 +396,18 @@ async def test_joining_again_in_catch_up_starts_again_from_the_position() -> Non
     assert ann.heard() == span(201, 251)
 
 
-async def test_of_two_readings_of_what_was_before_the_last_one_counts() -> None:
-    house = House(LONG)
-    talk(house, *span(1, 350))
+async def in_a_reading(house: House, newest: int, after: int = 0) -> Client:
+    """A member that asks for what was before it entered, and reads no further than a page."""
+    talk(house, *span(1, newest))
     ann = await house.member("ann")
     ann.transport.stall(after=1)
-    await ann.join(position=at(house, 150))
+    await ann.join(position=at(house, after))
+    return ann
+
+
+async def test_of_two_readings_of_what_was_before_the_last_one_counts() -> None:
+    house = House(LONG)
+    ann = await in_a_reading(house, 350, after=150)
     ann.take()
     await ann.join(position=at(house, 0))
     ann.transport.drain()
@@ -427,10 +418,7 @@ async def test_of_two_readings_of_what_was_before_the_last_one_counts() -> None:
 
 async def test_asking_who_is_there_does_not_disturb_a_reading() -> None:
     house = House(LONG)
-    talk(house, *span(1, 350))
-    ann = await house.member("ann")
-    ann.transport.stall(after=1)
-    await ann.join(position=at(house, 0))
+    ann = await in_a_reading(house, 350)
     await ann.join()
     ann.transport.drain()
     assert ann.heard() == span(1, 350)
@@ -439,10 +427,7 @@ async def test_asking_who_is_there_does_not_disturb_a_reading() -> None:
 async def test_a_reading_ends_where_the_log_fell_back() -> None:
     broker = FaultyBroker()
     house = House(LONG, broker=broker)
-    talk(house, *span(1, 250))
-    ann = await house.member("ann")
-    ann.transport.stall(after=1)
-    await ann.join(position=at(house, 0))
+    ann = await in_a_reading(house, 250)
     ann.take()
     broker.deafen()
     broker.fall_back(180)
@@ -455,10 +440,7 @@ async def test_a_reading_ends_where_the_log_fell_back() -> None:
 async def test_a_reading_goes_on_when_a_long_hole_is_closed() -> None:
     broker = FaultyBroker()
     house = House(LONG, broker=broker)
-    talk(house, *span(1, 250))
-    ann = await house.member("ann")
-    ann.transport.stall(after=1)
-    await ann.join(position=at(house, 0))
+    ann = await in_a_reading(house, 250)
     broker.deafen()
     talk(house, *span(251, 450))
     broker.notice()

@@ -12,8 +12,7 @@ from xml.etree import ElementTree as Xml
 import msgspec
 import pytest
 
-from entrypoints.bench.compile import NotCompiled
-from entrypoints.bench.generators import Generator, choose
+from entrypoints.bench.generators import Generator
 from entrypoints.bench.plan import Latencies, Phase, Plan
 from entrypoints.bench.processes import Cores
 from tests.benchmarks import __main__ as command
@@ -117,14 +116,6 @@ def test_results_are_read_as_they_were_written() -> None:
 
 
 # --- runs ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def generator() -> Generator:
-    try:
-        return choose("compiled", tls=False, environ=os.environ)
-    except NotCompiled as reason:
-        pytest.skip(str(reason))
 
 
 def prepared(folder: Path) -> list[tuple[Peer, Ready]]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -11,9 +10,8 @@ from websockets.exceptions import InvalidStatus
 from tests.peer import Peer, until
 from tests.raw_client import RawClient
 from tests.running_server import RunningServer, Serve
-from tests.tokens import SECRET, token
+from tests.tokens import JWT, token
 
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
 ECHO = "/ws"
 
 

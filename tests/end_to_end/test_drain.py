@@ -6,28 +6,16 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.peer import Frame, Peer, until
 from tests.raw_client import RawClient
-from tests.running_server import RunningServer, Serve
+from tests.running_server import DOORS, RunningServer, Serve
 from tests.server_process import ServeProcess, ServerProcess
-from tests.tokens import SECRET, token
+from tests.tokens import JWT, token
 
-DOORS = [
-    "/v1/ws",
-    "/ws",
-    "/ws/binary",
-    "/ws/ann",
-    "/ws/rooms/r/ann",
-    "/ws/scalable/ann",
-    "/ws/secure",
-    "/ws/heartbeat/ann",
-]
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
 SLOWLY = {"drain_window": 4 * 3600.0}
 RESTARTING = (4200, "restarting")
 

@@ -14,7 +14,7 @@ from adapters.transport.uvicorn_http import MAX_HEADER_BYTES
 from tests.peer import until
 from tests.running_server import RunningServer, Serve
 from tests.server_process import ServeProcess, ServerProcess
-from tests.wire import Wire, close, masked, request, text
+from tests.wire import NO_HANDSHAKES, Wire, close, masked, request, text
 
 pytestmark = pytest.mark.lane_only("other servers have other bounds, or none")
 
@@ -108,18 +108,7 @@ async def test_bodies_do_not_count_as_headers(server: RunningServer) -> None:
         assert answer.status_code == 405
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"version": "1.0"},
-        {"method": "POST"},
-        {"Sec_WebSocket_Key": ""},
-        {"Sec_WebSocket_Key": "c2hvcnQ="},
-        {"Sec_WebSocket_Version": "8"},
-        {"Content_Length": "3"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changed", NO_HANDSHAKES, ids=str)
 async def test_what_is_no_handshake_gets_no_session(
     server: RunningServer, changed: dict[str, str]
 ) -> None:

@@ -1,17 +1,25 @@
-"""A client that does not read costs itself only: so many bytes, so many seconds, then it is cut."""
+"""A client that reads little or nothing costs itself only: so many bytes, so many seconds, then it
+is cut."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.peer import Frame, Peer, until
+from application.session import Session
+from domain.identifiers import RoomId
+from tests.peer import DEADLINE, Frame, Peer, until
 from tests.raw_client import RawClient
 from tests.running_server import RunningServer, Serve
 
 TEXT = "x" * 20_000
+
+
+def deaf(server: RunningServer) -> list[Session]:
+    sessions = server.container.hub().sessions.values()
+    return [session for session in sessions if session.identity.user == "deaf"]
 
 
 @asynccontextmanager
@@ -24,19 +32,45 @@ async def deaf_member(
     try:
         if path.startswith("/v1"):
             await client.send({"type": "join", "room": "r"})
-        await until(lambda: server.metric("rooms") > 0)
+        await until(lambda: any(RoomId("r") in session.memberships for session in deaf(server)))
         yield client
     finally:
         client.close()
 
 
-async def talk(server: RunningServer, talker: Peer, *listeners: Peer) -> tuple[list[int], int]:
+class Sipping:
+    """Reads about a kilobyte a second, by the clock of the loop."""
+
+    def __init__(self, client: RawClient) -> None:
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self.taken = 0
+
+    async def sip(self) -> None:
+        """A twentieth of a second, and what may be read by then."""
+        await asyncio.sleep(0.05)  # the fault itself
+        due = int(1000 * (self._loop.time() - self._began)) - self.taken
+        self.taken += len(await self._client.read(due))
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def talk(
+    server: RunningServer,
+    talker: Peer,
+    *listeners: Peer,
+    meanwhile: Callable[[], Awaitable[None]] = _nothing,
+) -> tuple[list[int], int]:
     """Publish until somebody is cut, and ten times more. Every listener gets everything in order
     all the while. Returns the seqs, and the most that waited for anybody."""
     seqs: list[int] = []
     backlog = 0
     left = 10
     while left:
+        await meanwhile()
         ack = await talker.ask("publish", room="r", data=TEXT, echo=False)
         seqs.append(ack["seq"])
         for listener in listeners:
@@ -67,6 +101,37 @@ async def test_who_never_reads_is_cut_at_its_limit_and_nobody_else_notices(
         # The socket and what waits for it are gone 5 s later at the latest, though nobody reads.
         await until(lambda: server.connections() == 2, within=7)
     assert await listener.is_quiet()  # a slow member may come back within the grace
+
+
+@pytest.mark.lane_only("a send that nobody reads ends when the server ends it")
+async def test_who_reads_a_kilobyte_a_second_is_cut_and_a_hundred_others_do_not_notice(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.transport.lane.CLOSE_DEADLINE", 0.3)
+    limit = 262_144
+    server = await serve(
+        rooms=[{"match": "r", "presence": "off"}],
+        limits={"messages_per_second": 0, "outbox_bytes": limit},
+    )
+    others = [(await server.member(f"user{number}", "r"))[0] for number in range(100)]
+    talker, _ = await server.member("talker", "r")
+    async with deaf_member(server) as client:
+        (outbox,) = (session.transport for session in deaf(server))
+        reader = Sipping(client)
+        seqs, backlog = await talk(server, talker, *others, meanwhile=reader.sip)
+
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert limit / 2 < backlog <= limit + 2 * len(TEXT)
+        assert server.metric("disconnects_total", "4102") == 1
+        assert server.sessions() == 101
+        # Going on to read buys no time: what waited for it is given back at the deadline.
+        async with asyncio.timeout(DEADLINE):
+            while server.connections() > 101:
+                await reader.sip()
+        assert reader.taken > 500
+        assert outbox.backlog == 0
+    for member in (talker, *others):
+        assert await member.is_quiet()
 
 
 async def test_who_is_cut_learns_why_and_resumes_without_loss(serve: Serve) -> None:

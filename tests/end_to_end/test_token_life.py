@@ -1,14 +1,11 @@
 """A token while its connection lasts: refreshed, narrowed, run out."""
 
-from typing import Any
-
 import pytest
 
 from tests.peer import Peer
 from tests.running_server import RunningServer, Serve
-from tests.tokens import BAD_TOKENS, SECRET, token
+from tests.tokens import BAD_TOKENS, JWT, token
 
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
 ALL = ["join", "publish", "history", "members"]
 
 

@@ -12,10 +12,9 @@ from fastapi import FastAPI
 from entrypoints.asgi import create_app
 from entrypoints.settings import Settings
 from tests.peer import DEADLINE
-from tests.tokens import SECRET, token
+from tests.tokens import JWT, token
 
 Event = MutableMapping[str, Any]
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
 
 
 class Scripted:

@@ -14,9 +14,7 @@ from domain.errors import TokenInvalid
 from entrypoints.asgi import build_container
 from entrypoints.container import Container
 from entrypoints.settings import Settings, SettingsError
-from tests.tokens import SECRET, token
-
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
+from tests.tokens import JWT, token
 
 
 def jwt_with(key_file: Path) -> dict[str, Any]:

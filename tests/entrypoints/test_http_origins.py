@@ -3,7 +3,7 @@
 import pytest
 
 from tests.running_server import Serve
-from tests.tokens import SECRET
+from tests.tokens import JWT
 
 ALLOWED = "https://example.com"
 PREFLIGHT = {
@@ -75,7 +75,7 @@ async def test_a_star_allows_every_page_but_null(serve: Serve) -> None:
 
 async def test_the_own_page_and_pages_of_this_machine(serve: Serve) -> None:
     opened = await serve()
-    closed = await serve(auth={"mode": "jwt", "hmac_secret": SECRET})
+    closed = await serve(**JWT)
     for server, origin, status in (
         (opened, opened.url, 200),
         (opened, "http://localhost:3000", 200),

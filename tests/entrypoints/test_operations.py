@@ -1,14 +1,10 @@
 """What whoever runs the server asks it: health, readiness, metrics, and what it can do."""
 
-from typing import Any
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.peer import Peer
 from tests.running_server import RunningServer, Serve
-from tests.tokens import SECRET
-
-JWT: dict[str, Any] = {"auth": {"mode": "jwt", "hmac_secret": SECRET}}
+from tests.tokens import JWT
 
 
 async def test_health_and_readiness(serve: Serve) -> None:
@@ -16,7 +12,9 @@ async def test_health_and_readiness(serve: Serve) -> None:
     health = await server.get("/healthz")
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
     readiness = await server.get("/readyz")
-    assert (readiness.status_code, readiness.json()) == (200, {"status": "ready"})
+    name = server.container.node_name()
+    assert (readiness.status_code, readiness.json()) == (200, {"status": "ready", "node": name})
+    assert f'hubbub_node_info{{node="{name}"}} 1.0' in (await server.get("/metrics")).text
 
 
 async def test_a_failed_node_wants_to_be_restarted(serve: Serve) -> None:
