@@ -1,5 +1,6 @@
 """Members on their way to the live end of a room's log, and back onto it when it breaks."""
 
+import asyncio
 import logging
 
 from application.fan_out import FanOut
@@ -8,6 +9,7 @@ from application.ports.broadcasting import Broker
 from application.ports.metrics import Metrics
 from application.session import Membership, Session
 from domain.catchup import CatchUp, clip
+from domain.errors import HubbubError
 from domain.identifiers import RoomId
 from domain.message import Message
 from domain.position import Position
@@ -19,14 +21,31 @@ logger = logging.getLogger("hubbub.hub")
 class LogReader:
     """Reads subscribed rooms' logs for their members, page by page as these have room for it.
 
-    Every method is one step without waiting: nothing is delivered between a look at the log and
-    what follows from it.
+    Every method but `reach` and `run` is one step without waiting: nothing is delivered between a
+    look at the log and what follows from it.
     """
 
     def __init__(self, broker: Broker, fan_out: FanOut, metrics: Metrics) -> None:
         self._broker = broker
         self._fan_out = fan_out
         self._metrics = metrics
+        # Members whose next page this node does not hold, and those of them still to be served.
+        self._lacking: set[Membership] = set()
+        self._requests: asyncio.Queue[tuple[LiveRoom, Membership, int]] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Fetch what members in catch-up have to read and this node does not hold, until
+        cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                tasks.create_task(self._fetch(*await self._requests.get()))
+
+    async def reach(self, room: RoomId, position: Position | None, history: int) -> None:
+        """Make sure that the log held here is enough for `enter` or `reread`, as long as nobody
+        waits in between. Raises Unavailable."""
+        seq = self.timeline(room).lacks(position, history)
+        if seq is not None:
+            await self._broker.reach(room, seq)
 
     def timeline(self, room: RoomId) -> Timeline:
         """The log of a live room."""
@@ -98,13 +117,39 @@ class LogReader:
                 return
             if not session.transport.ready:
                 return  # pumped again when it drains
-            replay = membership.catchup.step(timeline)
-            _move_entry(membership, replay)
-            if replay.recovery.outcome is Outcome.OK:
-                _send_page(membership, replay.messages)
-            else:
-                self._metrics.count("resyncs", label="catchup")
-                session.send(session.dialect.resync(live.room.id, replay))
+            seq = membership.catchup.lacks(timeline)
+            if seq is not None:
+                self._request(live, membership, seq)
+                return  # pumped again when it is there
+            self._step(live, membership, membership.catchup)
+
+    def _step(self, live: LiveRoom, membership: Membership, catchup: CatchUp) -> None:
+        session = membership.session
+        replay = catchup.step(self.timeline(live.room.id))
+        _move_entry(membership, replay)
+        if replay.recovery.outcome is Outcome.OK:
+            _send_page(membership, replay.messages)
+        else:
+            self._metrics.count("resyncs", label="catchup")
+            session.send(session.dialect.resync(live.room.id, replay))
+
+    def _request(self, live: LiveRoom, membership: Membership, seq: int) -> None:
+        if membership not in self._lacking:
+            self._lacking.add(membership)
+            self._requests.put_nowait((live, membership, seq))
+
+    async def _fetch(self, live: LiveRoom, membership: Membership, seq: int) -> None:
+        try:
+            if membership.catchup is not None:
+                await self._broker.reach(live.room.id, seq)
+        except HubbubError as failure:
+            logger.warning("room %s cannot be read now: %s", live.room.id, failure.code)
+            # What cannot be had now is a gap: told, rather than waited for without an end.
+            if membership.catchup is not None:
+                self._step(live, membership, membership.catchup)
+        finally:
+            self._lacking.discard(membership)
+        self.pump(live, membership)
 
     def resync(self, live: LiveRoom) -> None:
         """Bring a room's live members from what was delivered last to the log as it is now."""

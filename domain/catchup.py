@@ -32,6 +32,11 @@ class CatchUp:
             return self._position == timeline.position
         return self._bound_reached(timeline) and self._then in (None, timeline.position)
 
+    def lacks(self, timeline: Timeline) -> int | None:
+        """As `Timeline.lacks`, for the next `step`."""
+        onward = self._then is not None and self._bound_reached(timeline)
+        return timeline.lacks(self._then if onward else self._position)
+
     def lower(self, until: int) -> None:
         """Read no further than `until` where the bound is above it."""
         if self._until is not None:

@@ -1,10 +1,12 @@
 """The bounded, numbered log of one room, and what a reader is told about it."""
 
 from collections import deque
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
 
+from domain.lineage import Lineage
 from domain.message import Draft, Message
 from domain.options import Retention
 from domain.position import Position
@@ -12,7 +14,6 @@ from domain.position import Position
 MAX_PAGE_MESSAGES = 100
 MAX_PAGE_BYTES = 256 * 1024
 _ENVELOPE = 160  # bytes of a message on the wire besides its data and names, rounded up
-_MAX_LINEAGE = 16
 
 
 class Outcome(StrEnum):
@@ -67,15 +68,20 @@ class Timeline:
 
     Numbers are consecutive from 1 and outlive the messages: clearing or trimming forgets
     messages, never the count. Time, ids and the epoch come in as arguments.
+
+    A timeline may be a copy of a log that is kept elsewhere (`restore`), with only the newest of
+    its messages. Then `lacks` and `covers` say whether the rest is needed for an answer; `prepend`
+    takes it in. All other answers are given as if there were no more messages than it has.
     """
 
     __slots__ = (
-        "_lineage",
         "_messages",
         "_opens",
         "bytes",
         "epoch",
         "expires_at",
+        "floor",
+        "lineage",
         "log",
         "term",
         "top",
@@ -90,8 +96,18 @@ class Timeline:
         self.bytes = 0  # of the messages kept, with what surrounds them
         self._messages: deque[Message] = deque()
         self._opens = True
-        # (term, seq before its first message), oldest first; the last is the one in force.
-        self._lineage: deque[tuple[str, int]] = deque([(term, top)], _MAX_LINEAGE)
+        self.lineage = Lineage([(term, top)])
+        self.floor = top  # nothing up to this seq is kept anywhere
+
+    @classmethod
+    def restore(cls, epoch: str, lineage: Lineage, top: int, floor: int) -> "Timeline":
+        """A copy, still without messages, of a log that keeps those above `floor`."""
+        term, start = lineage.current
+        timeline = cls(epoch, term, top)
+        timeline._opens = start == top
+        timeline.lineage = lineage
+        timeline.floor = floor
+        return timeline
 
     @property
     def position(self) -> Position:
@@ -127,14 +143,41 @@ class Timeline:
         self.bytes += len(message.data) + _ENVELOPE
         while len(self._messages) > keep.size:
             self.bytes -= len(self._messages.popleft().data) + _ENVELOPE
+        if self.top - keep.size > self.floor:
+            self.floor = self.top - keep.size
         self.expires_at = now + keep.ttl
+
+    def prepend(self, messages: Sequence[Message]) -> None:
+        """Add what comes right before the messages held, ascending. Raises ValueError for a hole.
+
+        What is not kept any more meanwhile is left out.
+        """
+        for message in reversed(messages):
+            before = self.first - 1
+            if before <= self.floor:
+                return
+            if message.seq != before:
+                raise ValueError(f"seq {message.seq} is not {before}")
+            self._messages.appendleft(message)
+            self.bytes += len(message.data) + _ENVELOPE
+
+    def lost(self, seq: int) -> None:
+        """Nothing up to `seq` is kept elsewhere any more; what this copy holds stays."""
+        self.floor = max(self.floor, min(seq, self.first - 1))
 
     def begin_term(self, term: str) -> None:
         """Continue the numbering under another reign of the store."""
         self.term = term
         self.log = Position(self.epoch, 0, term).log
         self._opens = True
-        self._lineage.append((term, self.top))
+        self.lineage.begin(term, self.top)
+
+    def adopt(self, lineage: Lineage) -> None:
+        """Take over the terms of the log this is a copy of; they continue the ones held here."""
+        self.lineage = lineage
+        self.term, start = lineage.current
+        self.log = Position(self.epoch, 0, self.term).log
+        self._opens = start == self.top
 
     def expire(self, now: float) -> bool:
         """Forget all messages once the lifetime since the last one has passed.
@@ -148,8 +191,33 @@ class Timeline:
 
     def clear(self) -> None:
         """Forget all messages, not the count."""
+        self.shed()
+        self.floor = self.top
+
+    def shed(self) -> None:
+        """Hold no messages; they are still kept elsewhere."""
         self._messages.clear()
         self.bytes = 0
+
+    def lacks(self, after: Position | None, history: int = 0) -> int | None:
+        """The seq after which messages kept elsewhere are needed, or None when none are.
+
+        Needed are those for `recover(after)`, and those for `latest(history)` when there is no
+        position or it is a RESET.
+        """
+        if self.first - 1 <= self.floor:
+            return None
+        needed = self._needed(after, history)
+        return needed if needed < self.first - 1 else None
+
+    def covers(self, request: PageRequest) -> bool:
+        """Whether `page` answers as if every message that is kept were here."""
+        if self.first - 1 <= self.floor or request.log not in (None, self.log):
+            return True
+        if request.after is not None:
+            return max(request.after, self.floor) >= self.first - 1
+        end = self.top + 1 if request.before is None else min(request.before, self.top + 1)
+        return end - min(request.limit, MAX_PAGE_MESSAGES) > self.first or end <= self.floor + 1
 
     def recover(
         self,
@@ -192,13 +260,9 @@ class Timeline:
         return Page(self.log, messages, more)
 
     def _judge(self, after: Position) -> Recovery:
-        if after.epoch != self.epoch or after.seq < 0:
+        valid_to = self._shared(after)
+        if valid_to is None:
             return Recovery(Outcome.RESET)
-        terms = [term for term, _ in self._lineage]
-        if after.term not in terms:
-            return Recovery(Outcome.RESET)
-        index = terms.index(after.term)
-        valid_to = self._lineage[index + 1][1] if index + 1 < len(terms) else self.top
         if after.seq > valid_to:
             # With the messages right above valid_to gone as well, "rewound" would hide a hole.
             kept = valid_to >= self.first - 1
@@ -207,20 +271,33 @@ class Timeline:
             return Recovery(Outcome.GAP, first=self.first)
         return Recovery(Outcome.OK)
 
+    def _shared(self, after: Position) -> int | None:
+        """The last seq that the log of a position has in common with this one, None for none."""
+        if after.epoch != self.epoch or after.seq < 0:
+            return None
+        return self.lineage.end_of(after.term, self.top)
+
+    def _needed(self, after: Position | None, history: int) -> int:
+        newest = max(self.floor, self.top - history)
+        valid_to = None if after is None else self._shared(after)
+        if after is None or valid_to is None or valid_to < min(self.floor, after.seq):
+            return newest
+        return max(self.floor, min(valid_to, after.seq))
+
     def _ascending(self, seq: int, limit: int, max_bytes: int) -> tuple[list[Message], bool]:
         start = max(0, seq - self.first + 1)
-        return _fit(list(islice(self._messages, start, start + limit + 1)), limit, max_bytes)
+        return fit(list(islice(self._messages, start, start + limit + 1)), limit, max_bytes)
 
     def _descending(self, end: int, limit: int, max_bytes: int) -> tuple[list[Message], bool]:
         stop = max(0, end - self.first)
         taken = list(islice(self._messages, max(0, stop - limit - 1), stop))
         taken.reverse()
-        messages, more = _fit(taken, limit, max_bytes)
+        messages, more = fit(taken, limit, max_bytes)
         messages.reverse()
         return messages, more
 
 
-def _fit(messages: list[Message], limit: int, max_bytes: int) -> tuple[list[Message], bool]:
+def fit(messages: list[Message], limit: int, max_bytes: int) -> tuple[list[Message], bool]:
     """The longest prefix within both bounds (at least one message), and whether it is not all."""
     size = 0
     for index, message in enumerate(messages):

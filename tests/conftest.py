@@ -1,13 +1,15 @@
 """Fixtures for tests against the whole server."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from entrypoints.settings import Settings
+from tests.redis_groups import RedisCluster
+from tests.redis_server import RedisServer, StartRedis
 from tests.running_server import RunningServer, Serve, fit_for_tests
 from tests.server_process import ServeProcess, ServerProcess
 
@@ -63,3 +65,41 @@ async def serve_process(tmp_path: Path) -> AsyncIterator[ServeProcess]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One for all tests of a process that do it no harm."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of a Redis with nothing in it."""
+    redis_server.command("FLUSHALL")
+    return redis_server.url
+
+
+@pytest.fixture
+def start_redis() -> Iterator[StartRedis]:
+    """Servers of this test's own, for faults and for settings."""
+    with ExitStack() as started:
+
+        def start(*config: str) -> RedisServer:
+            return started.enter_context(RedisServer(*config))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(_redis_cluster: RedisCluster) -> RedisCluster:
+    """Three masters with nothing in them; who owns which slot may be different each time."""
+    _redis_cluster.flush()
+    return _redis_cluster

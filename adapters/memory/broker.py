@@ -18,8 +18,7 @@ from domain.errors import KeyConflict
 from domain.identifiers import RoomId
 from domain.message import Draft, Message
 from domain.options import Retention
-from domain.position import Position
-from domain.timeline import Page, PageRequest, Replay, Timeline
+from domain.timeline import Page, PageRequest, Timeline
 
 KEY_TTL = 300.0  # seconds a publish key is remembered
 IDLE_TTL = 24 * 3600.0  # seconds a room nobody uses keeps its epoch and count
@@ -122,11 +121,15 @@ class MemoryBroker(Broker):
         self._expire(room, log, self._clock())
         return log.timeline
 
-    async def recover(self, room: RoomId, after: Position, keep: Retention) -> Replay:
-        return self._current(room).recover(after)
+    async def reach(self, room: RoomId, seq: int) -> None:
+        """The timeline is the log: what it lacks is nowhere."""
 
     async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
         return self._current(room).page(request)
+
+    @property
+    def healthy(self) -> bool:
+        return True
 
     async def run(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from domain.identifiers import RoomId
 from domain.message import Draft, Message
 from domain.options import Retention
 from domain.position import Position
-from domain.timeline import Page, PageRequest, Replay, Timeline
+from domain.timeline import Page, PageRequest, Timeline
 
 
 class Published(NamedTuple):
@@ -35,10 +35,11 @@ class BrokerListener(Protocol):
 
     @abstractmethod
     def interrupted(self, room: RoomId) -> None:
-        """The room's numbering could not be continued from what was delivered last.
+        """The room's numbering could not be continued from what was delivered last, or so much
+        was missed that it is better read than delivered.
 
-        `Broker.timeline` of the room already shows the new truth; the next `deliver` continues
-        from there.
+        `Broker.timeline` of the room already shows the new truth, with all that somebody needs
+        who has seen what was delivered; the next `deliver` continues from there.
         """
 
 
@@ -78,15 +79,27 @@ class Broker(Protocol):
 
     @abstractmethod
     def timeline(self, room: RoomId) -> Timeline | None:
-        """The part of a subscribed room's log that this node holds; read it without waiting."""
+        """The part of a subscribed room's log that this node holds; read it without waiting.
+
+        It holds the newest messages; `reach` adds to it what the log has before them.
+        """
 
     @abstractmethod
-    async def recover(self, room: RoomId, after: Position, keep: Retention) -> Replay:
-        """What follows a position, from the whole log. Raises Unavailable."""
+    async def reach(self, room: RoomId, seq: int) -> None:
+        """Make the timeline of a subscribed room hold all that the log still has after `seq`.
+
+        It does when this returns, and for as long as the caller does not wait. `Timeline.lacks`
+        names the seq, if there is one. Raises Unavailable.
+        """
 
     @abstractmethod
     async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
         """A page of history, from the whole log. Raises Unavailable."""
+
+    @property
+    @abstractmethod
+    def healthy(self) -> bool:
+        """Whether drafts get through and messages arrive, as far as this node knows."""
 
     @abstractmethod
     async def run(self) -> None:

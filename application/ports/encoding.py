@@ -14,7 +14,8 @@ RequestId = str | int
 
 
 class Dialect(Protocol):
-    """Turns events into complete server WebSocket frames (header included), ready to be written.
+    """Turns events into complete frames, ready to be written: server WebSocket frames (header
+    included), or the events of a stream. Only the transports of its doors know which.
 
     Members who speak the same dialect share one instance: the hub groups them by it, asks for a
     frame once, and hands the same bytes to all of them. Methods are pure and synchronous. None

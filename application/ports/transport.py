@@ -40,7 +40,8 @@ class Transport(Protocol):
 
     @abstractmethod
     def push(self, frames: bytes) -> None:
-        """Queue one or more complete server WebSocket frames. Never waits, never calls back."""
+        """Queue one or more complete frames: those of WebSocket, or events where the dialect is
+        one of event streams. Never waits, never calls back."""
 
     @property
     @abstractmethod
@@ -65,7 +66,7 @@ class Transport(Protocol):
 
     @abstractmethod
     def ping(self) -> bool:
-        """Send a WebSocket ping. False when this server gives no way to: expect no answer."""
+        """Ask the peer for a sign of life. False when this server gives no way to: expect none."""
 
     @abstractmethod
     def hold(self, seconds: float) -> None:
@@ -73,11 +74,13 @@ class Transport(Protocol):
 
     @abstractmethod
     def heard(self) -> bool:
-        """Whether the peer sent anything at all since the last call."""
+        """Whether the peer gave a sign of life since the last call: it sent anything at all, or,
+        where it has nothing to send, did not leave all that waited for it untaken."""
 
     @abstractmethod
     def close(self, disconnect: Disconnect, farewell: bytes | None, *, discard: bool) -> None:
-        """Write what is queued (nothing, with `discard`), `farewell`, then a close frame.
+        """Write what is queued (nothing, with `discard`), `farewell`, then a close frame where
+        there are such.
 
         A peer that does not take them is cut off at a deadline of 5 s. Idempotent: the first
         call counts.

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import pytest
 from uvicorn.config import Config
@@ -20,6 +21,13 @@ from websockets.uri import parse_uri
 
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.presence import MemoryPresence
+from adapters.prometheus_metrics import PrometheusMetrics
+from adapters.redis import feeds as redis_feeds
+from adapters.redis.broker import RedisBroker
+from adapters.redis.channels import Channels
+from adapters.redis.keyspace import Keyspace
+from adapters.redis.presence import RedisPresence
+from adapters.redis.store import Store
 from adapters.transport import asgi, lane
 from adapters.transport.asgi import AsgiTransport
 from adapters.transport.lane import LaneTransport, Turn
@@ -35,6 +43,8 @@ from domain.member import Attendance, PresenceChange
 from domain.message import Draft, Message
 from domain.options import Retention
 from tests.peer import DEADLINE, until
+from tests.redis_server import RedisServer
+from tests.running import running
 
 CHAT = RoomId("chat")
 KEEP = Retention(size=1000, ttl=600.0)
@@ -106,6 +116,9 @@ class BrokerNotes(BrokerListener):
         await self._notebook.until(lambda: len(self.messages(room)) >= count)
         return self.messages(room)
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        await self._notebook.until(condition)
+
 
 class BrokerNode:
     """A broker and what its listener heard."""
@@ -123,6 +136,12 @@ class BrokerNode:
         receipts = Receipts()
         self.broker.submit(what, keep, receipts.take)
         return receipts
+
+    async def told_of_an_interruption(self, room: RoomId, event: Awaitable[None]) -> None:
+        """Let something happen, and wait until the listener was told that it interrupts a room."""
+        before = self.notes.interruptions(room)
+        await event
+        await self.notes.until(lambda: self.notes.interruptions(room) > before)
 
     async def publish(self, data: str, room: RoomId = CHAT, keep: Retention = KEEP) -> Published:
         """Submit such a draft and wait until it is numbered."""
@@ -228,12 +247,75 @@ class MemoryBrokers(BrokerHarness):
         self._broker.forget(room)
 
 
-BROKERS: dict[str, type[BrokerHarness]] = {"memory": MemoryBrokers}
+class RedisBrokers(BrokerHarness):
+    """Each node has its connections. Time passes here and in the lifetimes that Redis counts."""
+
+    shared = True
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__()
+        # Nothing is on its way here when nodes compare themselves with Redis.
+        self._running.enter_context(patch.object(redis_feeds, "GRACE", 0.0))
+        self._redis = self._running.enter_context(server.client())
+        self._redis.flushall()
+        self._url = server.url
+        self._clock = Clock()
+        self._parts: list[tuple[Store, Channels]] = []
+        self._nodes: list[tuple[BrokerNode, RedisBroker]] = []
+
+    async def node(self) -> BrokerNode:
+        node = await super().node()
+        assert isinstance(node.broker, RedisBroker)
+        self._nodes.append((node, node.broker))
+        store, channels = self._parts[-1]
+        await self._running.enter_async_context(running(store, channels))
+        await until(lambda: store.healthy and channels.healthy)
+        return node
+
+    def build(self) -> Broker:
+        store = Store(self._url)
+        channels = Channels(store)
+        self._parts.append((store, channels))
+        wall = self._clock_on_the_wall
+        return RedisBroker(store, channels, PrometheusMetrics(), clock=self._clock, wall=wall)
+
+    def _clock_on_the_wall(self) -> float:
+        return 1.7e9 + self._clock.now
+
+    async def advance(self, seconds: float) -> None:
+        self._clock.now += seconds
+        for key in self._redis.scan_iter():
+            left = self._redis.pttl(key)
+            if left > 0:
+                self._redis.pexpire(key, left - round(seconds * 1000))
+        for _, broker in self._nodes:
+            await broker.check()
+
+    async def lose_log(self, room: RoomId) -> None:
+        stem = Keyspace().room(room).stem
+        for key in self._redis.scan_iter():
+            if key.startswith(stem):
+                self._redis.delete(key)
+        for node, broker in self._nodes:
+            if broker.timeline(room) is not None:
+                await node.told_of_an_interruption(room, broker.check())
+
+
+BROKERS: dict[str, type[BrokerHarness]] = {"memory": MemoryBrokers, "redis": RedisBrokers}
+
+
+def brokers_over(backend: str, request: pytest.FixtureRequest) -> Callable[[], BrokerHarness]:
+    """Makes harnesses, each over a backend with nothing in it."""
+    kind = BROKERS[backend]
+    if kind is not RedisBrokers:
+        return kind
+    server = request.getfixturevalue("redis_server")
+    return lambda: RedisBrokers(server)
 
 
 @pytest.fixture(params=BROKERS)
 async def brokers(request: pytest.FixtureRequest) -> AsyncIterator[BrokerHarness]:
-    async with BROKERS[request.param]() as harness:
+    async with brokers_over(request.param, request)() as harness:
         yield harness
 
 
@@ -374,12 +456,70 @@ class MemoryPresences(PresenceHarness):
         self._presence.sweep()
 
 
-PRESENCES: dict[str, type[PresenceHarness]] = {"memory": MemoryPresences}
+class RedisPresences(PresenceHarness):
+    """Each node has its connections. Time passes here and in the graces that Redis counts."""
+
+    shared = True
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__()
+        self._redis = self._running.enter_context(server.client())
+        self._redis.flushall()
+        self._url = server.url
+        self._clock = Clock()
+        self._presences: list[RedisPresence] = []
+        self._parts: list[tuple[Store, Channels]] = []
+
+    async def node(self) -> PresenceNode:
+        node = await super().node()
+        store, channels = self._parts[-1]
+        await self._running.enter_async_context(running(store, channels))
+        await until(lambda: store.healthy and channels.healthy)
+        return node
+
+    def build(self) -> Presence:
+        store = Store(self._url)
+        channels = Channels(store)
+        self._parts.append((store, channels))
+        presence = RedisPresence(
+            store, channels, PrometheusMetrics(), grace=GRACE, clock=self._clock
+        )
+        self._presences.append(presence)
+        return presence
+
+    async def settle(self) -> None:
+        await until(lambda: all(self._has_heard_all(presence) for presence in self._presences))
+
+    async def advance(self, seconds: float) -> None:
+        self._clock.now += seconds
+        for key in self._redis.scan_iter("*:grace"):
+            for user in self._redis.zrange(key, 0, -1):
+                self._redis.zincrby(key, -round(seconds * 1000), user)
+        for presence in self._presences:
+            presence.sweep()
+        await self.settle()
+
+    def _has_heard_all(self, presence: RedisPresence) -> bool:
+        if not presence.settled:
+            return False
+        for room in presence.rooms:
+            revision = self._redis.hget(room.keys[0], "revision")
+            if room.replica.revision != int(revision or 0):
+                return False
+        return True
+
+
+PRESENCES: dict[str, type[PresenceHarness]] = {"memory": MemoryPresences, "redis": RedisPresences}
 
 
 @pytest.fixture(params=PRESENCES)
 async def presences(request: pytest.FixtureRequest) -> AsyncIterator[PresenceHarness]:
-    async with PRESENCES[request.param]() as harness:
+    kind = PRESENCES[request.param]
+    if kind is RedisPresences:
+        harness: PresenceHarness = RedisPresences(request.getfixturevalue("redis_server"))
+    else:
+        harness = kind()
+    async with harness:
         yield harness
 
 
@@ -387,6 +527,13 @@ async def presences(request: pytest.FixtureRequest) -> AsyncIterator[PresenceHar
 async def attended(presences: PresenceHarness) -> PresenceNode:
     """The only node, or one of several."""
     return await presences.node()
+
+
+@pytest.fixture
+async def two_attended(presences: PresenceHarness) -> tuple[PresenceNode, PresenceNode]:
+    if not presences.shared:
+        pytest.skip("this backend lives in one process")
+    return await presences.node(), await presences.node()
 
 
 # Transports

@@ -13,7 +13,7 @@ from domain.identifiers import RoomId, SessionId
 from domain.message import Message
 from domain.options import Retention
 from domain.position import Position
-from domain.timeline import Outcome, Page, PageRequest, Recovery, Timeline
+from domain.timeline import Outcome, Page, PageRequest, Recovery, Replay, Timeline
 from tests.contract.conftest import (
     CHAT,
     KEEP,
@@ -57,10 +57,22 @@ async def fill(node: BrokerNode, count: int, keep: Retention = KEEP, room: RoomI
         await receipt.published()
 
 
+async def recover(node: BrokerNode, after: Position, keep: Retention = KEEP) -> Replay:
+    """What somebody is told who comes back to `chat` with a position."""
+    subscribed = node.broker.timeline(CHAT) is not None
+    await node.broker.subscribe(CHAT, keep)
+    seq = timeline_of(node).lacks(after)
+    if seq is not None:
+        await node.broker.reach(CHAT, seq)
+    replay = timeline_of(node).recover(after)
+    if not subscribed:
+        node.broker.unsubscribe(CHAT)
+    return replay
+
+
 async def position(node: BrokerNode, seq: int) -> Position:
     """A position in the log of `chat` as it is now."""
-    replay = await node.broker.recover(CHAT, Position("", 0, ""), KEEP)
-    return replay.position._replace(seq=seq)
+    return (await recover(node, Position("", 0, ""))).position._replace(seq=seq)
 
 
 # Numbering and delivery
@@ -349,7 +361,7 @@ async def test_a_log_may_keep_nothing_and_still_count(node: BrokerNode) -> None:
     await node.broker.subscribe(CHAT, nothing)
     await fill(node, 3, nothing)
     assert seqs(await node.notes.heard(3)) == [1, 2, 3]
-    replay = await node.broker.recover(CHAT, await position(node, 1), nothing)
+    replay = await recover(node, await position(node, 1), nothing)
     assert replay.recovery == Recovery(Outcome.GAP, first=4)
 
 
@@ -374,7 +386,7 @@ async def test_epoch_and_count_outlive_the_log(brokers: BrokerHarness, node: Bro
     after = await node.publish("b", keep=keep)
     assert before.position is not None
     assert after.position == before.position._replace(seq=2)
-    replay = await node.broker.recover(CHAT, before.position._replace(seq=0), keep)
+    replay = await recover(node, before.position._replace(seq=0), keep)
     assert replay.recovery == Recovery(Outcome.GAP, first=2)
 
 
@@ -393,9 +405,9 @@ async def test_the_timeline_of_a_quiet_room_expires_too(
 async def test_reading_does_not_make_a_room(node: BrokerNode) -> None:
     page = await node.broker.page(CHAT, PageRequest(), KEEP)
     assert (page.messages, page.more) == ([], False)
-    replay = await node.broker.recover(CHAT, Position("e", 3, "t"), KEEP)
-    assert (replay.recovery.outcome, replay.messages) == (Outcome.RESET, [])
-    assert (await node.publish("x")).position is not None
+    published = await node.publish("x")
+    assert published.position is not None
+    assert (published.position.seq, published.position.log == page.log) == (1, False)
 
 
 # Recovery
@@ -403,7 +415,7 @@ async def test_reading_does_not_make_a_room(node: BrokerNode) -> None:
 
 async def test_what_follows_a_position(node: BrokerNode) -> None:
     await fill(node, 9)
-    replay = await node.broker.recover(CHAT, await position(node, 6), KEEP)
+    replay = await recover(node, await position(node, 6))
     assert replay.recovery == Recovery(Outcome.OK)
     assert (seqs(replay.messages), replay.more) == ([7, 8, 9], False)
     assert replay.position == await position(node, 9)
@@ -411,23 +423,21 @@ async def test_what_follows_a_position(node: BrokerNode) -> None:
 
 async def test_a_position_at_the_top_misses_nothing(node: BrokerNode) -> None:
     await fill(node, 3)
-    replay = await node.broker.recover(CHAT, await position(node, 3), KEEP)
+    replay = await recover(node, await position(node, 3))
     assert (replay.recovery, replay.messages) == (Recovery(Outcome.OK), [])
 
 
 async def test_a_position_whose_followers_are_gone_is_a_gap(node: BrokerNode) -> None:
     await fill(node, 9, Retention(size=4, ttl=600.0))
-    assert (await node.broker.recover(CHAT, await position(node, 5), KEEP)).recovery == Recovery(
-        Outcome.OK
-    )
-    replay = await node.broker.recover(CHAT, await position(node, 4), KEEP)
+    assert (await recover(node, await position(node, 5))).recovery == Recovery(Outcome.OK)
+    replay = await recover(node, await position(node, 4))
     assert replay.recovery == Recovery(Outcome.GAP, first=6)
     assert seqs(replay.messages) == [6, 7, 8, 9]
 
 
 async def test_a_position_above_the_top_is_rewound(node: BrokerNode) -> None:
     await fill(node, 3)
-    replay = await node.broker.recover(CHAT, await position(node, 7), KEEP)
+    replay = await recover(node, await position(node, 7))
     assert replay.recovery == Recovery(Outcome.REWOUND, valid_to=3)
     assert (replay.messages, replay.position.seq) == ([], 3)
 
@@ -447,7 +457,7 @@ async def test_a_position_of_no_log_we_know_is_a_reset(
 ) -> None:
     await fill(node, 3)
     strange = change(await position(node, 2))
-    replay = await node.broker.recover(CHAT, strange, KEEP)
+    replay = await recover(node, strange)
     assert (replay.recovery, replay.messages) == (Recovery(Outcome.RESET), [])
     assert replay.position == await position(node, 3)
 
@@ -456,7 +466,7 @@ async def test_a_long_replay_comes_in_pages(node: BrokerNode) -> None:
     await fill(node, 250)
     at, read, pages = await position(node, 0), list[int](), 0
     while at.seq < 250:
-        replay = await node.broker.recover(CHAT, at, KEEP)
+        replay = await recover(node, at)
         assert replay.recovery == Recovery(Outcome.OK)
         assert replay.more == (replay.position.seq < 250)
         assert 0 < len(replay.messages) <= 100
@@ -561,7 +571,7 @@ async def test_positions_in_a_lost_log_are_reset(brokers: BrokerHarness, node: B
     before = await position(node, 2)
     await brokers.lose_log(CHAT)
     await node.publish("new")
-    replay = await node.broker.recover(CHAT, before, KEEP)
+    replay = await recover(node, before)
     assert (replay.recovery, replay.position.seq) == (Recovery(Outcome.RESET), 1)
 
 
@@ -618,8 +628,7 @@ class Attic:
         return receipt.position
 
     async def knows(self, room: str, at: Position) -> bool:
-        replay = await self.broker.recover(RoomId(room), at, KEEP)
-        return replay.recovery.outcome is not Outcome.RESET
+        return (await self.broker.page(RoomId(room), PageRequest(), KEEP)).log == at.log
 
     async def kept(self, *rooms: str) -> list[int]:
         """How many messages of each room are kept."""
@@ -675,7 +684,6 @@ async def test_asking_for_rooms_that_are_not_there_forgets_nobody() -> None:
     at = attic.publish("a")
     for number in range(10):
         await attic.broker.page(RoomId(f"guess{number}"), PageRequest(), KEEP)
-        await attic.broker.recover(RoomId(f"guess{number}"), at, KEEP)
     assert await attic.knows("a", at)
 
 
@@ -689,8 +697,10 @@ async def test_over_the_bytes_for_all_the_room_spoken_in_the_longest_ago_loses_i
     assert await attic.kept("a", "b", "c") == [2, 0, 1]
     attic.publish("d", 8000)
     assert await attic.kept("a", "c", "d") == [0, 0, 1]
-    replay = await attic.broker.recover(RoomId("a"), first, KEEP)
-    assert replay.recovery == Recovery(Outcome.GAP, first=3)
+    await attic.broker.subscribe(RoomId("a"), KEEP)
+    timeline = attic.broker.timeline(RoomId("a"))
+    assert timeline is not None
+    assert timeline.recover(first).recovery == Recovery(Outcome.GAP, first=3)
     assert attic.publish("a").seq == 3
 
 

@@ -307,6 +307,193 @@ async def test_who_enters_is_told_of_no_change_that_the_snapshot_lacks(
         assert {change.version for change in attended.notes.changes} >= {snapshot.version}
 
 
+# Several nodes
+
+
+async def test_a_user_comes_and_goes_once_over_all_nodes(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    await one.enter("host1")
+    await two.enter("host2")
+    outcomes = [
+        await node.enter("ann", session)
+        for node, session in ((one, "1"), (two, "2"), (two, "3"), (one, "4"))
+    ]
+    assert [outcome.joined for outcome in outcomes] == [True, False, False, False]
+    await presences.settle()
+    for node in two_attended:
+        assert ("ann", 4) in await members(node)
+    for node, session in ((one, "4"), (two, "2"), (one, "1"), (two, "3")):
+        assert (LEAVE, "ann") not in node.notes.told()
+        await node.leave("ann", session)
+    assert await one.notes.heard(4) == [*_joins("host1", "host2", "ann"), (LEAVE, "ann")]
+    assert await two.notes.heard(3) == [*_joins("host2", "ann"), (LEAVE, "ann")]
+
+
+def _joins(*users: str) -> list[tuple[str, str]]:
+    return [(JOIN, user) for user in users]
+
+
+async def test_who_enters_is_told_who_is_on_other_nodes(
+    two_attended: tuple[PresenceNode, PresenceNode],
+) -> None:
+    one, two = two_attended
+    await one.enter("zoe", info=b'"z"')
+    attendance = await two.enter("ann", info=b'"a"')
+    assert attendance.snapshot.members == (
+        Member(UserId("ann"), b'"a"', 1),
+        Member(UserId("zoe"), b'"z"', 1),
+    )
+    assert (attendance.snapshot.count, attendance.snapshot.version) == (2, 2)
+    assert two.notes.told() == [(JOIN, "ann")]
+    assert await one.notes.heard(2) == _joins("zoe", "ann")
+
+
+async def test_a_node_without_anybody_in_a_room_knows_who_is_there(
+    two_attended: tuple[PresenceNode, PresenceNode],
+) -> None:
+    one, two = two_attended
+    for number in range(3):
+        await one.enter(f"user{number}")
+    assert await members(two) == [("user0", 1), ("user1", 1), ("user2", 1)]
+    crowded = await two.presence.snapshot(CHAT, 2)
+    assert (crowded.members, crowded.count, crowded.version) == (None, 3, 3)
+    assert two.notes.told() == []
+
+
+async def test_a_loss_here_is_none_while_the_user_is_there(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    await one.enter("ann", "1")
+    await two.enter("ann", "2")
+    await one.leave("ann", "1", clean=False)
+    await presences.advance(2 * GRACE)
+    assert await members(two) == [("ann", 1)]
+    await two.leave("ann", "2")
+    assert await members(two) == []
+    assert await two.notes.heard(1) == [(LEAVE, "ann")]
+
+
+async def test_a_return_elsewhere_within_the_grace_is_invisible(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    await one.enter("host")
+    await one.enter("ann", "1")
+    await one.leave("ann", "1", clean=False)
+    await presences.advance(GRACE - 1)
+    assert (await two.enter("ann", "2")).joined is False
+    await presences.advance(10 * GRACE)
+    assert await members(one) == [("ann", 1), ("host", 1)]
+    assert one.notes.told() == _joins("host", "ann")
+    assert two.notes.told() == []
+
+
+async def test_a_grace_that_ends_is_told_on_every_node(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    await two.enter("host")
+    await one.enter("ann")
+    await one.leave("ann", clean=False)
+    await presences.advance(GRACE + 1)
+    assert await one.notes.heard(2) == [(JOIN, "ann"), (LEAVE, "ann")]
+    assert await two.notes.heard(3) == [*_joins("host", "ann"), (LEAVE, "ann")]
+
+
+async def test_the_newest_info_counts_wherever_it_came_in(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    await one.enter("ann", "1", info=b'"old"')
+    await two.enter("ann", "2", info=b'"new"')
+    await one.enter("ann", "3", info=b'"newest"')
+    await two.leave("ann", "2")
+    for node in two_attended:
+        snapshot = await node.presence.snapshot(CHAT)
+        assert snapshot.members == (Member(UserId("ann"), b'"newest"', 2),)
+
+
+async def test_a_full_room_is_full_for_all_nodes_together(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    outcomes = await asyncio.gather(
+        *(
+            node.enter(f"user{number}-{place}", max_members=7)
+            for number in range(20)
+            for place, node in enumerate(two_attended)
+        ),
+        return_exceptions=True,
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert {type(outcome) for outcome in refused} == {RoomFull}
+    await presences.settle()
+    assert (len(refused), len(await members(one)), len(await members(two))) == (33, 7, 7)
+
+
+async def test_many_users_over_two_nodes(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    one, two = two_attended
+    users = [f"user{number:04}" for number in range(1000)]
+    await asyncio.gather(*(two_attended[at % 2].enter(user) for at, user in enumerate(users)))
+    await presences.settle()
+    for node in two_attended:
+        assert await members(node) == [(user, 1) for user in users]
+    for at, user in enumerate(users):
+        node = two_attended[at % 2]
+        node.presence.leave(CHAT, SessionId(f"{user}-1"), UserId(user), clean=True)
+    await presences.settle()
+    assert await members(one) == await members(two) == []
+    for node in two_attended:
+        left = [user for kind, user in node.notes.told() if kind is LEAVE]
+        assert sorted(left) == users
+        versions = [change.version for change in node.notes.changes]
+        assert versions == list(range(versions[0], 2001))
+
+
+async def test_two_nodes_tell_one_story(
+    presences: PresenceHarness, two_attended: tuple[PresenceNode, PresenceNode]
+) -> None:
+    """Whichever node somebody asks: a snapshot and the changes after it there are right."""
+    dice = random.Random(11)
+    for at, node in enumerate(two_attended):
+        await node.enter(f"host{at}")
+    snapshots = [(node, await node.presence.snapshot(CHAT)) for node in two_attended]
+    sessions: set[tuple[PresenceNode, str, str]] = set()
+    for _ in range(300):
+        node = dice.choice(two_attended)
+        user, session = f"user{dice.randrange(6)}", str(dice.randrange(3))
+        if (node, user, session) in sessions:
+            sessions.remove((node, user, session))
+            name = SessionId(f"{user}-{session}")
+            node.presence.leave(CHAT, name, UserId(user), clean=dice.random() < 0.5)
+        elif dice.random() < 0.2:
+            await presences.advance(dice.choice([1.0, GRACE]))
+        else:
+            sessions.add((node, user, session))
+            snapshots.append((node, (await node.enter(user, session)).snapshot))
+    await presences.advance(2 * GRACE)
+    for node in two_attended:
+        versions = [change.version for change in node.notes.changes]
+        assert versions == list(range(versions[0], versions[-1] + 1))
+    last = await two_attended[0].presence.snapshot(CHAT)
+    assert await two_attended[1].presence.snapshot(CHAT) == last
+    present = {member.user for member in last.members or ()}
+    assert present == {"host0", "host1"} | {user for _, user, _ in sessions}
+    for node, snapshot in snapshots:
+        present = {member.user for member in snapshot.members or ()}
+        for change in node.notes.changes:
+            if change.version > snapshot.version:
+                assert (change.user in present) == (change.kind is LEAVE)
+                present ^= {change.user}
+                assert change.count == len(present)
+        assert present == {member.user for member in last.members or ()}
+
+
 # The memory adapter by itself
 
 

@@ -1,0 +1,101 @@
+"""Drafts on their way into a room's log. The hot path: synchronous, nothing waits."""
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+from adapters.redis.feeds import Feeds
+from adapters.redis.keyspace import Keyspace
+from adapters.redis.link import Word
+from adapters.redis.records import encode_ephemeral, kept, tail
+from adapters.redis.store import Script, Store
+from adapters.redis.terms import Terms
+from application.ports.broadcasting import Published, Receipt
+from domain.errors import HubbubError, KeyConflict, OutcomeUnknown, Unavailable
+from domain.message import Draft
+from domain.options import Retention
+from domain.position import Position
+
+
+class Publisher:
+    """Submits drafts to publish.lua and reads its answers."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyspace: Keyspace,
+        feeds: Feeds,
+        terms: Terms,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._room = keyspace.room
+        self._feeds = feeds
+        self._terms = terms
+        self._wall = wall
+        self._script = Script("publish")
+        self._id_prefix = secrets.token_urlsafe(9)
+        self._ids = itertools.count(1)
+        self._command = store.publish_command
+
+    def submit(self, draft: Draft, keep: Retention, receipt: Receipt) -> None:
+        """See `Broker.submit`."""
+        if draft.ephemeral:
+            self._whisper(draft, receipt)
+            return
+        names, keeping = self._room(draft.room), kept(keep)
+        message_id = f"{self._id_prefix}{next(self._ids):x}"
+        said = tail(draft, message_id, self._wall(), keeping)
+        words: tuple[Word, ...] = (self._command, names.feed, said, keeping.size, keeping.ttl)
+        keys, digest = [names.meta, names.log], ""
+        if draft.key is not None:
+            keys.append(names.publish_key(draft.principal, draft.key))
+            digest = blake2b(draft.data, digest_size=16).hexdigest()
+        feed = self._feeds.find(draft.room)
+        # What is numbered from here on is above this. Of a room that nobody listens to here
+        # nothing is known, and then the whole log has to be looked through.
+        timeline = None if feed is None else feed.timeline
+        known = ("", 0) if timeline is None else (timeline.epoch, timeline.top)
+
+        def arguments(attempt: int) -> tuple[Word, ...]:
+            if attempt:
+                return (*words, self._terms.made_up, digest, *known)
+            if digest or self._terms.made_up:
+                return (*words, self._terms.made_up, digest)
+            return words
+
+        def done(reply: Any) -> None:
+            outcome = _outcome(reply, message_id, draft)
+            if feed is not None and type(outcome) is Published and outcome.position is not None:
+                feed.acknowledged(outcome.position)
+            receipt(outcome)
+
+        self._store.submit(self._script, keys, arguments, done)
+
+    def _whisper(self, draft: Draft, receipt: Receipt) -> None:
+        feed = self._room(draft.room).feed
+        payload = encode_ephemeral(draft, self._wall())
+        if self._store.send_command(feed, (self._command, feed, payload)):
+            receipt(Published(None, ""))
+        else:
+            receipt(Unavailable("the store cannot be reached"))
+
+
+def _outcome(reply: Any, message_id: str, draft: Draft) -> Published | HubbubError:
+    if isinstance(reply, HubbubError):
+        return reply
+    if reply[0] == b"OK":
+        _, epoch, term, seq = reply
+        return Published(Position(epoch.decode("latin-1"), seq, term.decode("latin-1")), message_id)
+    if reply[0] == b"USED":
+        _, epoch, term, seq, found = reply
+        place = Position(epoch.decode("latin-1"), seq, term.decode("latin-1"))
+        # One's own id is a first attempt that nobody had heard of.
+        first = found.decode("latin-1")
+        return Published(place, first, first != message_id)
+    if reply[0] == b"CONFLICT":
+        return KeyConflict(f"key {draft.key} was used for other data")
+    return OutcomeUnknown("it cannot be found out whether this was published")

@@ -1,0 +1,120 @@
+-- Number a message, append it to its room's log, send it to the subscribers.
+--
+-- KEYS  1 meta   hash: epoch, seq, term, start (the first seq of the term), previous (term), reign
+--                (who gave the term its name), lineage (the last terms, each with the seq before
+--                its first message: "t:0,u:17")
+--       2 log    stream: ids are seq-0, field m holds the record
+--       3 what became of a publish key (only when there is one): "epoch term seq digest id"
+-- ARGV  1 PUBLISH or SPUBLISH
+--       2 the channel of the room
+--       3 what a record ends with, from the message id on: see records.py
+--       4 messages the log keeps
+--       5 lifetime of the log in ms
+--       What follows may be left out, from the end:
+--       6 term to use where INFO may not be asked, "" for none
+--       7 digest of the data, "" without a key
+--       8 epoch and
+--       9 top of the room when this call was made first: only with a repeated one
+-- Returns {"OK", epoch, term, seq}
+--         {"USED", epoch, term, seq, id}  it has been published before, there
+--         {"CONFLICT"}                    the key was used for other data
+--         {"UNKNOWN"}                     it cannot be found out whether it has been published
+--
+-- Nothing is rolled back when a command fails. What can be refused (no memory, not enough
+-- replicas, disk full) is refused at the first write, so the order of the writes is: the log, then
+-- what depends on it, the subscribers last.
+
+local HEAD = 'M1' -- kind and format version of a record
+local KEY_MS = 300000 -- a key is remembered for five minutes
+local META_MS = 2592000000 -- epoch and count outlive the last use by 30 days, or by the log's life
+local REMEMBERED = 16 -- terms
+local CHUNK = 100
+
+local function message_id()
+  return string.match(ARGV[3], '^%S+')
+end
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'term', 'start', 'previous', 'reign')
+local epoch, term, start, previous = meta[1], meta[3], meta[4], meta[5]
+local top = tonumber(meta[2] or '0')
+
+-- A key counts within one life of the log.
+if KEYS[3] and epoch then
+  local used = redis.call('GET', KEYS[3])
+  local of = used and {string.match(used, '^(%S+) (%S+) (%d+) (%S+) (%S+)$')}
+  if of and of[1] == epoch then
+    if of[4] ~= ARGV[7] then
+      return {'CONFLICT'}
+    end
+    return {'USED', epoch, of[2], tonumber(of[3]), of[5]}
+  end
+end
+
+-- Sent again because no reply came: look for the message among those since the first time.
+if ARGV[9] and epoch and not KEYS[3] then
+  local before = epoch == ARGV[8] and tonumber(ARGV[9]) or 0
+  local id = ' ' .. message_id() .. ' '
+  local seq = top
+  while seq > before do
+    local newest, oldest = string.format('%d-0', seq), string.format('%d-0', before + 1)
+    local entries = redis.call('XREVRANGE', KEYS[2], newest, oldest, 'COUNT', CHUNK)
+    for _, entry in ipairs(entries) do
+      local head = string.match(entry[2][2], '^[^\n]*')
+      if string.find(head, id, 1, true) then
+        local of = {string.match(head, '^%S+ (%S+) (%S+) %S+ %S* (%d+) ')}
+        return {'USED', of[1], of[2], tonumber(of[3]), message_id()}
+      end
+      if entry[1] ~= string.format('%d-0', seq) then
+        return {'UNKNOWN'}
+      end
+      seq = seq - 1
+    end
+    if #entries == 0 then
+      return {'UNKNOWN'}
+    end
+  end
+end
+
+-- No two servers that number on from the same state have the same id of replication, and a server
+-- has another one after every start. A room may leave a server and come back to it, so a term has
+-- a name of its own each time, made of the id and of the message it begins with.
+local info = redis.pcall('INFO', 'replication')
+local reign = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ARGV[6]
+if not reign or reign == '' then
+  return redis.error_reply('NOTERM INFO is refused and no term was given')
+end
+
+local changed = {}
+if not epoch or meta[6] ~= reign then
+  local lineage = epoch and redis.call('HGET', KEYS[1], 'lineage') or ''
+  start, previous = string.format('%d', top + 1), term or ''
+  term = string.sub(redis.sha1hex(reign .. message_id()), 1, 16)
+  epoch = epoch or string.sub(redis.sha1hex(table.concat(redis.call('TIME')) .. term), 1, 32)
+  local terms = {}
+  for one in string.gmatch(lineage, '[^,]+') do
+    terms[#terms + 1] = one
+  end
+  terms[#terms + 1] = string.format('%s:%d', term, top)
+  changed = {
+    'epoch', epoch, 'term', term, 'start', start, 'previous', previous, 'reign', reign,
+    'lineage', table.concat(terms, ',', math.max(1, #terms - REMEMBERED + 1)),
+  }
+end
+
+local seq = string.format('%d', top + 1)
+local record = table.concat({HEAD, epoch, term, start, previous, seq, ARGV[3]}, ' ')
+-- A log without meta is of a life that is over. Only then, for a removal is a write that is never
+-- refused, and none is after it.
+if not meta[1] and redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('DEL', KEYS[2])
+end
+redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], seq .. '-0', 'm', record)
+redis.call('HSET', KEYS[1], 'seq', seq, unpack(changed))
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+redis.call('PEXPIRE', KEYS[1], math.max(META_MS, ARGV[5]))
+if KEYS[3] then
+  local used = table.concat({epoch, term, seq, ARGV[7], message_id()}, ' ')
+  redis.call('SET', KEYS[3], used, 'PX', KEY_MS)
+end
+redis.call(ARGV[1], ARGV[2], record)
+return {'OK', epoch, term, top + 1}

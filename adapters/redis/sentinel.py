@@ -1,0 +1,73 @@
+"""Finding the master that Sentinels agreed on."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from adapters.redis.addresses import Address
+from adapters.redis.link import OPEN_DEADLINE, Link, LinkLost, ReplyError
+from adapters.redis.shard import Shard
+from adapters.redis.topology import Discovery, Owned
+
+PERIOD = 1.0  # seconds between two questions, also when all is well: see Sentinels
+
+
+class _Opinion(NamedTuple):
+    epoch: int  # of the failover that made it master
+    address: Address
+
+
+class Sentinels(Discovery):
+    """Asks all of them, again and again: a master that was cut off from them takes commands
+    still, and only they know that another one has replaced it. The newest failover decides; a
+    Sentinel on the wrong side of a partition knows an older one.
+    """
+
+    sharded = False
+    slots = 1
+    period = PERIOD
+
+    def __init__(self, seeds: Sequence[Address], master: str, server: Address) -> None:
+        self._seeds = seeds
+        self._master = master
+        self._server = server
+        self._links: dict[Address, Link] = {}
+
+    def slot(self, key: str) -> int:
+        return 0
+
+    async def find(self, known: Sequence[Shard]) -> list[Owned]:
+        answers = await asyncio.gather(
+            *(self._ask(seed) for seed in self._seeds), return_exceptions=True
+        )
+        opinions = [answer for answer in answers if isinstance(answer, _Opinion)]
+        if not opinions:
+            raise _why(answers)
+        return [Owned(0, 0, max(opinions, key=lambda opinion: opinion.epoch).address)]
+
+    def close(self) -> None:
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+    async def _ask(self, seed: Address) -> _Opinion:
+        try:
+            async with asyncio.timeout(OPEN_DEADLINE):
+                link = self._links.get(seed)
+                if link is None or not link.is_open:
+                    link = self._links[seed] = await Link.open(seed)
+                told = await link.call("SENTINEL", "MASTER", self._master)
+        except TimeoutError:
+            self._links.pop(seed).close()
+            raise LinkLost(f"{seed} does not answer") from None
+        host, port = told[b"ip"].decode(), int(told[b"port"])
+        return _Opinion(int(told[b"config-epoch"]), self._server.at(host, port))
+
+
+def _why(answers: Sequence[object]) -> Exception:
+    """The one error that says most; a bug is raised as it is."""
+    expected = (LinkLost, ReplyError)
+    for answer in answers:
+        if isinstance(answer, Exception) and not isinstance(answer, expected):
+            return answer
+    return LinkLost("; ".join(dict.fromkeys(str(answer) for answer in answers)))

@@ -1,0 +1,53 @@
+"""The name of the store's reign where Redis may not be asked for it.
+
+Some operators hide INFO. Then the nodes agree on a name of their own, kept in Redis, and on
+another one whenever it looks as if another store had taken over. This is weaker: a store that
+lost its newest messages and was not seen to change goes on under the old name.
+"""
+
+import asyncio
+import logging
+import secrets
+
+from adapters.redis.store import Script, Store
+from domain.errors import HubbubError
+
+PAUSE = 1.0  # seconds before Redis is asked again
+
+logger = logging.getLogger("hubbub.redis")
+
+
+class Terms:
+    """`made_up` is the name to number under, empty where Redis tells its own."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.made_up = ""
+        self._store = store
+        self._key = key
+        self._script = Script("term")
+        self._doubt = asyncio.Event()
+        self._doubt.set()
+        store.on_store_changed(self.doubt)
+
+    def doubt(self) -> None:
+        """Another store may have taken over."""
+        self._doubt.set()
+
+    async def run(self) -> None:
+        """Agree with the other nodes whenever there is a doubt, until cancelled."""
+        while True:
+            await self._doubt.wait()
+            self._doubt.clear()
+            try:
+                await self.agree()
+            except HubbubError:
+                self._doubt.set()
+                await asyncio.sleep(PAUSE)
+
+    async def agree(self) -> None:
+        """The term in force until now is over, for everybody. Raises Unavailable."""
+        arguments = (self.made_up, secrets.token_hex(8))
+        agreed: bytes = await self._store.run_script(self._script, [self._key], arguments)
+        if agreed and not self.made_up:
+            logger.warning("redis does not tell INFO: a lost tail may go unnoticed")
+        self.made_up = agreed.decode()

@@ -1,0 +1,238 @@
+"""Members who need more of a log than this node holds: fetched for them, or told as a gap."""
+
+import asyncio
+
+import pytest
+
+from domain.errors import HubbubError, Unavailable
+from domain.identifiers import RoomId
+from domain.lineage import Lineage
+from domain.options import RoomOptions
+from domain.timeline import PageRequest, Timeline
+from tests.application.conftest import Client, FaultyBroker, House, SlowPresence, turn, types
+from tests.application.test_join_room import LONG, at, span, talk
+
+CHAT = RoomId("chat")
+
+
+class ForgetfulBroker(FaultyBroker):
+    """The memory broker, of whose logs this node holds only a part until somebody needs more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached: list[int] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.unreachable: HubbubError | None = None
+        self._whole: dict[RoomId, Timeline] = {}
+
+    def hold_only(self, newest: int, room: RoomId = CHAT) -> None:
+        log = self._rooms[room]
+        whole = self._whole.setdefault(room, log.timeline)
+        assert log.timeline.top == whole.top, "what was said since would be nowhere"
+        copy = Timeline.restore(whole.epoch, Lineage(list(whole.lineage)), whole.top, whole.floor)
+        copy.prepend(whole.page(PageRequest(limit=newest)).messages if newest else [])
+        log.timeline = copy
+
+    async def reach(self, room: RoomId, seq: int) -> None:
+        self.reached.append(seq)
+        await self.answers.wait()
+        if self.unreachable is not None:
+            raise self.unreachable
+        timeline = self._rooms[room].timeline
+        while timeline.first - 1 > max(seq, timeline.floor):
+            timeline.prepend(self._whole[room].page(PageRequest(before=timeline.first)).messages)
+
+
+async def house_of(said: int, held: int, broker: ForgetfulBroker) -> House:
+    house = House(LONG, broker=broker)
+    await house.member("witness")
+    talk(house, *span(1, said))
+    broker.hold_only(held)
+    return house
+
+
+@pytest.fixture
+async def broker() -> ForgetfulBroker:
+    return ForgetfulBroker()
+
+
+async def begin(joining: Client, **how: object) -> "asyncio.Task[object]":
+    task: asyncio.Task[object] = asyncio.create_task(joining.join(**how))  # type: ignore[arg-type]
+    await turn()
+    return task
+
+
+async def test_a_returning_member_gets_what_is_not_held_here(broker: ForgetfulBroker) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    ann = house.client("ann")
+    await ann.join(position=at(house, 5))
+    assert (ann.frames[0]["recovery"], ann.heard()) == ({"outcome": "ok"}, span(6, 90))
+    assert broker.reached == [5]
+
+
+async def test_what_is_held_here_is_not_fetched(broker: ForgetfulBroker) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    for number, how in enumerate([{}, {"history": 10}, {"position": at(house, 80)}]):
+        await house.client(f"ann{number}").join(**how)  # type: ignore[arg-type]
+    assert broker.reached == []
+
+
+async def test_history_that_is_not_held_is_fetched(broker: ForgetfulBroker) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    ann = house.client("ann")
+    await ann.join(history=30)
+    assert (ann.heard(), broker.reached) == (span(61, 90), [60])
+
+
+async def test_a_log_that_is_gone_is_asked_for_once(broker: ForgetfulBroker) -> None:
+    house = House(("*", RoomOptions(history_size=20)), broker=broker)
+    await house.member("witness")
+    talk(house, *span(1, 90))
+    broker.hold_only(10)
+    for number in range(3):
+        ann = house.client(f"ann{number}")
+        await ann.join(position=at(house, 5))
+        assert ann.frames[0]["recovery"] == {"outcome": "gap", "first": 71}
+        assert ann.heard() == span(71, 90)
+    assert broker.reached == [70]
+
+
+async def test_joining_again_fetches_too(broker: ForgetfulBroker) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    ann = await house.member("ann")
+    await ann.join(position=at(house, 40))
+    assert (ann.heard(), broker.reached) == (span(41, 90), [40])
+
+
+async def test_what_is_said_meanwhile_comes_after_what_is_fetched(broker: ForgetfulBroker) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    broker.answers.clear()
+    ann = house.client("ann")
+    joining = await begin(ann, position=at(house, 70))
+    talk(house, 91)
+    broker.answers.set()
+    await joining
+    talk(house, 92)
+    await turn()
+    assert ann.heard() == span(71, 92)
+
+
+async def test_who_cannot_be_served_is_not_let_in_and_nobody_hears_of_it(
+    broker: ForgetfulBroker,
+) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    witness = await house.member("bob")
+    broker.unreachable = Unavailable("down")
+    ann = house.client("ann")
+    with pytest.raises(Unavailable):
+        await ann.join(position=at(house, 5))
+    await turn()
+    assert (ann.frames, witness.frames, ann.session.memberships) == ([], [], {})
+
+
+async def test_what_is_dropped_while_presence_answers_is_fetched_again(
+    broker: ForgetfulBroker,
+) -> None:
+    presence = SlowPresence()
+    house = House(LONG, broker=broker, presence=presence)
+    await house.member("witness")
+    talk(house, *span(1, 90))
+    broker.hold_only(10)
+    presence.gate.clear()
+    ann = house.client("ann")
+    joining = await begin(ann, position=at(house, 50))
+    broker.hold_only(0)
+    presence.gate.set()
+    await joining
+    assert (ann.heard(), broker.reached) == (span(51, 90), [50, 50])
+
+
+async def test_who_cannot_be_served_after_all_leaves_again(broker: ForgetfulBroker) -> None:
+    presence = SlowPresence()
+    house = House(LONG, broker=broker, presence=presence)
+    await house.member("witness")
+    talk(house, *span(1, 90))
+    broker.hold_only(10)
+    presence.gate.clear()
+    ann = house.client("ann")
+    joining = await begin(ann, position=at(house, 85))
+    broker.hold_only(0)
+    broker.unreachable = Unavailable("down")
+    presence.gate.set()
+    with pytest.raises(Unavailable):
+        await joining
+    assert [member.user for member in (await presence.snapshot(CHAT)).members or ()] == ["witness"]
+
+
+async def slow_reader(house: House) -> Client:
+    """In catch-up, with the first page sent."""
+    ann = house.client("ann")
+    ann.transport.stall(after=1)
+    await ann.join(position=at(house, 0))
+    assert ann.heard() == span(1, 100)
+    return ann
+
+
+async def test_a_slow_member_is_fetched_what_is_not_held_any_more(broker: ForgetfulBroker) -> None:
+    house = await house_of(350, held=10, broker=broker)
+    async with house.running():
+        ann = await slow_reader(house)
+        broker.hold_only(10)
+        broker.answers.clear()
+        ann.transport.drain()
+        await turn()
+        ann.transport.drain()  # asks once only, however often there is room
+        await turn()
+        broker.answers.set()
+        for _ in range(5):
+            await turn()
+        assert ann.heard() == span(1, 350)
+        assert set(types(ann.frames)[1:]) == {"message"}
+        assert broker.reached == [0, 100]
+        talk(house, 351)
+        await turn()
+        assert ann.heard()[-1] == 351
+
+
+async def test_what_cannot_be_fetched_for_a_slow_member_is_a_gap(broker: ForgetfulBroker) -> None:
+    house = await house_of(350, held=10, broker=broker)
+    async with house.running():
+        ann = await slow_reader(house)
+        broker.hold_only(10)
+        broker.unreachable = Unavailable("down")
+        ann.transport.drain()
+        for _ in range(5):
+            await turn()
+        (resync,) = ann.of_type("resync")
+        assert resync["recovery"] == {"outcome": "gap", "first": 341}
+        assert ann.heard() == [*span(1, 100), *span(341, 350)]
+
+
+async def test_who_leaves_while_something_is_fetched_hears_no_more(broker: ForgetfulBroker) -> None:
+    house = await house_of(350, held=10, broker=broker)
+    async with house.running():
+        ann = await slow_reader(house)
+        broker.hold_only(10)
+        broker.answers.clear()
+        ann.transport.drain()
+        await turn()
+        ann.leave()
+        broker.answers.set()
+        for _ in range(5):
+            await turn()
+        assert ann.heard() == span(1, 100)
+
+
+async def test_leaving_while_joining_again_waits_for_the_log_is_an_error(
+    broker: ForgetfulBroker,
+) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    ann = await house.member("ann")
+    broker.answers.clear()
+    joining = await begin(ann, position=at(house, 40))
+    ann.leave()
+    broker.answers.set()
+    with pytest.raises(Unavailable):
+        await joining
+    assert ann.heard() == []
