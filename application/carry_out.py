@@ -11,7 +11,7 @@ from application.ports.metrics import Metrics
 from application.session import Membership, Session
 from domain.errors import HubbubError, Unauthenticated
 from domain.exclusions import Exclusions
-from domain.orders import Kick, Order, RevokeToken, SendAway
+from domain.orders import Enter, Kick, Order, RevokeToken, SendAway
 
 KICKED = "kicked"  # the code told to who is taken out of a room
 
@@ -50,9 +50,14 @@ class CarryOut(ControlListener):
     def _act(self, session: Session, order: Order) -> None:
         match order:
             case Kick(room, _, reason):
+                session.invitations.discard(room)
                 membership = session.memberships.get(room)
                 if membership is not None:
                     self._take_out(membership, reason or f"taken out of {room}")
+            case Enter(room, _):
+                if session.invite is not None and room not in session.memberships:
+                    session.invitations.add(room)
+                    session.invite(room)
             case SendAway(_, reason):
                 session.end(_leave_taking(FORBIDDEN, reason or "sent away"))
             case _:

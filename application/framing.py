@@ -40,6 +40,14 @@ def messages(frames: bytes) -> Iterator[str | bytes]:
         yield payload.decode() if kind == _TEXT else payload
 
 
+def payload(frame: bytes) -> bytes:
+    """The payload of one frame made here."""
+    length = frame[1]
+    if length < 126:
+        return frame[2:]
+    return frame[_MEDIUM.size if length == 126 else _LONG.size :]
+
+
 def payloads(frames: bytes) -> Iterator[bytes]:
     """The payloads of a concatenation of frames made here. Raises ValueError for anything else."""
     for _, payload in _split(frames):

@@ -62,6 +62,10 @@ class Hub(BrokerListener, PresenceListener):
     def find(self, room: RoomId) -> LiveRoom | None:
         return self._rooms.get(room)
 
+    def rooms(self) -> Collection[RoomId]:
+        """The names of all that are live."""
+        return self._rooms.keys()
+
     async def hold(self, room: RoomId, options: RoomOptions) -> LiveRoom:
         """Make a room live and keep it so until `release`. Raises Unavailable."""
         live = self._rooms.get(room)
@@ -152,7 +156,13 @@ class Hub(BrokerListener, PresenceListener):
         self.fan_out.broadcast(live, lambda dialect: dialect.presence_change(change))
 
     async def run(self) -> None:
-        """Tell the counts of crowded rooms, at most once a second, until cancelled."""
+        """What members wait for and nobody's frame brings about, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.reader.run(), name="log reader")
+            tasks.create_task(self._summarise_crowds(), name="summaries")
+
+    async def _summarise_crowds(self) -> None:
+        """Tell the counts of crowded rooms, at most once a second."""
         while True:
             await asyncio.sleep(SUMMARY_INTERVAL)
             for live in [room for room in self._rooms.values() if room.summary_due]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from application.ports.presence import Presence
 from domain.errors import NotGranted
-from domain.grants import Action, Identity
+from domain.grants import Action, Caller
 from domain.identifiers import RoomId, room_id
 from domain.member import Member
 from domain.options import PresenceMode, RoomCatalog
@@ -31,12 +31,12 @@ class ListMembers:
         self._catalog = catalog
 
     async def __call__(
-        self, identity: Identity, name: str, after: str | None = None, limit: int = PAGE
+        self, caller: Caller, name: str, after: str | None = None, limit: int = PAGE
     ) -> MemberPage:
         """At most `limit` members with names after `after`. Raises BadName, NotGranted,
         Unavailable."""
         room = room_id(name)
-        if not identity.may(Action.MEMBERS, room):
+        if not caller.may(Action.MEMBERS, room):
             raise NotGranted(f"no grant to list the members of {room}")
         mode = self._catalog.of(room).presence
         if mode is PresenceMode.OFF:

@@ -1,6 +1,9 @@
 """The life of this process: what runs beside the connections."""
 
 import asyncio
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
 
 from application.carry_out import CarryOut
 from application.hub import Hub
@@ -9,16 +12,32 @@ from application.ports.control import Control
 from application.ports.presence import Presence
 
 
+class Running(Protocol):
+    """Something with a life of its own."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
 class Node:
     """Owns every background task. A bug in one of them ends the node instead of going unseen."""
 
     def __init__(
-        self, broker: Broker, presence: Presence, control: Control, hub: Hub, orders: CarryOut
+        self,
+        broker: Broker,
+        presence: Presence,
+        control: Control,
+        hub: Hub,
+        orders: CarryOut,
+        beneath: Sequence[Running] = (),
     ) -> None:
+        """`beneath` is what the ports rest on, like connections: it runs before and after them."""
         self._broker = broker
         self._presence = presence
         self._control = control
         self._hub = hub
+        self._beneath = beneath
         self.running = False
         self.draining = False
         self.failed = False
@@ -26,17 +45,28 @@ class Node:
         presence.attach(hub)
         control.attach(orders)
 
+    @property
+    def ready(self) -> bool:
+        """Whether clients are well off here."""
+        return self.running and not self.draining and self._broker.healthy
+
     async def run(self) -> None:
         """Run until cancelled."""
         self.running = True
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._broker.run(), name="broker")
-                tasks.create_task(self._presence.run(), name="presence")
-                tasks.create_task(self._control.run(), name="control")
-                tasks.create_task(self._hub.run(), name="hub")
+            async with asyncio.TaskGroup() as foundations:
+                for part in self._beneath:
+                    foundations.create_task(part.run(), name=type(part).__name__)
+                await self._run_ports()
         except Exception:
             self.failed = True
             raise
         finally:
             self.running = False
+
+    async def _run_ports(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._broker.run(), name="broker")
+            tasks.create_task(self._presence.run(), name="presence")
+            tasks.create_task(self._control.run(), name="control")
+            tasks.create_task(self._hub.run(), name="hub")

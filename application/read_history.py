@@ -2,7 +2,7 @@
 
 from application.ports.broadcasting import Broker
 from domain.errors import NotGranted
-from domain.grants import Action, Identity
+from domain.grants import Action, Caller
 from domain.identifiers import room_id
 from domain.options import RoomCatalog
 from domain.timeline import Page, PageRequest
@@ -13,9 +13,9 @@ class ReadHistory:
         self._broker = broker
         self._catalog = catalog
 
-    async def __call__(self, identity: Identity, name: str, request: PageRequest) -> Page:
+    async def __call__(self, caller: Caller, name: str, request: PageRequest) -> Page:
         """Raises BadName, NotGranted, Unavailable."""
         room = room_id(name)
-        if not identity.may(Action.HISTORY, room):
+        if not caller.may(Action.HISTORY, room):
             raise NotGranted(f"no grant to read the history of {room}")
         return await self._broker.page(room, request, self._catalog.of(room).keep)

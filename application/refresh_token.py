@@ -32,7 +32,8 @@ class RefreshToken:
     async def __call__(self, session: Session, token: str) -> float | None:
         """Returns the seconds until the new token expires, None for never.
 
-        Rooms that the new grants do not open any more are left and told as removed. Raises
+        Rooms that the new grants do not open any more are left and told as removed, but for those
+        that somebody else put the session into. Raises
         TokenInvalid, TokenExpired, TokenRevoked, Unavailable, and Forbidden for another user's
         token; the session stays as it was then.
         """
@@ -55,7 +56,7 @@ class RefreshToken:
     def _leave_what_is_closed(self, session: Session) -> None:
         for membership in list(session.memberships.values()):
             room = membership.room.id
-            if not session.identity.may(Action.JOIN, room):
+            if not membership.invited and not session.identity.may(Action.JOIN, room):
                 self._leave(membership)
                 reason = f"the new token does not grant joining {room}"
                 session.send(session.dialect.removed(room, NotGranted.code, reason))

@@ -62,6 +62,8 @@ class Session(TransportListener):
         "dialect",
         "id",
         "identity",
+        "invitations",
+        "invite",
         "limits",
         "memberships",
         "opened_at",
@@ -88,6 +90,10 @@ class Session(TransportListener):
         self.dialect = dialect
         self.limits = limits
         self.memberships: dict[RoomId, Membership] = {}
+        # Rooms it is about to be put into by somebody else, and how that is begun; None at doors
+        # that lead into one room or none.
+        self.invitations: set[RoomId] = set()
+        self.invite: Callable[[RoomId], None] | None = None
         self._publishes = Throttle(TokenBucket(limits.messages_per_second, limits.messages_burst))
         self._commands = Throttle(TokenBucket(limits.commands_per_second, limits.commands_burst))
         self._heartbeat = heartbeat
@@ -109,7 +115,7 @@ class Session(TransportListener):
     @property
     def principal(self) -> str:
         """The scope of this session's publish keys."""
-        return f"user:{self.identity.user}"
+        return self.identity.principal
 
     @property
     def closed(self) -> bool:
@@ -215,18 +221,30 @@ class Membership:
     """One session's place in one room.
 
     `entry` is the position at which it went in. `announced`: the room's presence knows of it.
+    `invited`: somebody else put it in, so that it is no matter of its grants.
     `live` members get messages as they are delivered; the others read the log by `catchup`.
     From a live member that cannot keep up a conflating room holds messages back: `held` is the
     newest of them, `missed` their number.
     """
 
-    __slots__ = ("announced", "catchup", "entry", "held", "live", "missed", "room", "session")
+    __slots__ = (
+        "announced",
+        "catchup",
+        "entry",
+        "held",
+        "invited",
+        "live",
+        "missed",
+        "room",
+        "session",
+    )
 
     def __init__(self, session: Session, room: Room, entry: Position, *, announced: bool) -> None:
         self.session = session
         self.room = room
         self.entry = entry
         self.announced = announced
+        self.invited = False
         self.catchup: CatchUp | None = None
         self.live = False
         self.held: Message | None = None

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
-from domain.identifiers import RoomId, UserId, owner
+from domain.errors import Forbidden
+from domain.identifiers import RoomId, UserId, owner, personal_room, user_id
 from domain.patterns import RoomPatterns
 
 
@@ -17,6 +19,9 @@ class Action(StrEnum):
     MEMBERS = "members"
     MANAGE = "manage"
 
+
+# No room has this name, so that only a pattern for all personal rooms matches it.
+_EVERYBODYS = RoomId("@*")
 
 # What touches a personal room from inside: its owner may, nobody else may, no grant changes that.
 _OWNERS_ONLY = frozenset({Action.JOIN, Action.HISTORY, Action.MEMBERS})
@@ -63,6 +68,10 @@ class Grants:
         patterns = self._patterns.get(action)
         return patterns is not None and patterns.match(room)
 
+    def reaches(self, room: RoomId) -> bool:
+        """Whether a rule grants anything at all on this room."""
+        return any(patterns.match(room) for patterns in self._patterns.values())
+
     def __eq__(self, other: object) -> bool:
         return self._rules == other._rules if isinstance(other, Grants) else NotImplemented
 
@@ -80,6 +89,7 @@ _DEFAULT_RULES = {"*": (Action.JOIN, Action.PUBLISH, Action.HISTORY, Action.MEMB
 
 DEFAULT_GRANTS = Grants(_DEFAULT_RULES)
 OPEN_GRANTS = Grants({**_DEFAULT_RULES, "@*": (Action.PUBLISH,)})
+ALL_GRANTS = Grants({"*": tuple(Action), "@*": tuple(Action)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,19 @@ class Identity:
     when the credential does not say; `token_id` is what the credential can be revoked by.
     """
 
+    is_backend: ClassVar[bool] = False
+
     user: UserId
     grants: Grants
     info: bytes = b"null"
     expires_at: float | None = None
     token_id: str | None = None
     issued_at: float | None = None
+
+    @property
+    def principal(self) -> str:
+        """The scope of this user's publish keys."""
+        return f"user:{self.user}"
 
     def may(self, action: Action, room: RoomId) -> bool:
         """Whether they may do this in this room.
@@ -107,3 +124,51 @@ class Identity:
         if user is not None and action in _OWNERS_ONLY:
             return user == self.user
         return self.grants.allows(action, room)
+
+    def manages(self, user: UserId | None) -> bool:
+        """As Backend.manages."""
+        return _manages(self.grants, user)
+
+    def speaker(self, name: str | None) -> UserId:
+        """In whose name a message goes out. Raises Forbidden for another's than their own."""
+        if name is not None and name != self.user:
+            raise Forbidden("a token publishes in the name of its own user only")
+        return self.user
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A program that showed an API key; `name` is the key's."""
+
+    is_backend: ClassVar[bool] = True
+
+    name: str
+    grants: Grants
+
+    @property
+    def principal(self) -> str:
+        """The scope of its publish keys. No user's: those begin otherwise."""
+        return f"key:{self.name}"
+
+    def may(self, action: Action, room: RoomId) -> bool:
+        """As Identity.may; no personal room is a backend's own."""
+        if owner(room) is not None and action in _OWNERS_ONLY:
+            return False
+        return self.grants.allows(action, room)
+
+    def manages(self, user: UserId | None) -> bool:
+        """Whether it may end what a user has everywhere, which takes the grant to manage the
+        personal room of that user. None: of any user."""
+        return _manages(self.grants, user)
+
+    def speaker(self, name: str | None) -> UserId | None:
+        """In whose name a message goes out: anybody's, or nobody's. Raises BadName."""
+        return None if name is None else user_id(name)
+
+
+Caller = Identity | Backend
+
+
+def _manages(grants: Grants, user: UserId | None) -> bool:
+    room = _EVERYBODYS if user is None else personal_room(user)
+    return grants.allows(Action.MANAGE, room)

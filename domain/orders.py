@@ -17,6 +17,16 @@ class Kick:
 
 
 @dataclass(frozen=True, slots=True)
+class Enter:
+    """Put the sessions a user has now into a room, whatever their grants. At doors into one room
+    only, nothing happens."""
+
+    kind: ClassVar[str] = "enter"
+    room: RoomId
+    user: UserId
+
+
+@dataclass(frozen=True, slots=True)
 class SendAway:
     """End a user's sessions. The user may come back; see Block."""
 
@@ -63,4 +73,4 @@ class Unblock:
     user: UserId
 
 
-Order = Kick | SendAway | RevokeToken | RevokeTokens | Block | Unblock
+Order = Kick | Enter | SendAway | RevokeToken | RevokeTokens | Block | Unblock

@@ -20,6 +20,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1"})
 _OWN_NAMES = _LOOPBACK_HOSTS | {"[::1]"}
+_ADDRESS = re.compile(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]")
 _MAX_PORT = 65535
 _FORM = "scheme://host or scheme://host:port, like https://example.com"
 
@@ -73,6 +74,23 @@ class OriginPolicy:
                 (not self._local or page.host in _OWN_NAMES)
                 and _is_same(page, _HTTP_SCHEMES.get(scheme, scheme), host)
             )
+        )
+
+    def knows(self, host: str | None) -> bool:
+        """Whether a request with this Host header (None: without one, so from no browser) may be
+        answered although it names no origin, as those do by which a page reads its own server.
+
+        Where only this machine reaches us, a name that is neither a loopback one nor of a listed
+        origin was made to lead here. An address leads to nobody else, whoever writes it.
+        """
+        if not self._local or self._any or host is None:
+            return True
+        match = _AUTHORITY.fullmatch(host)
+        name = match["host"].lower() if match else ""
+        return (
+            name in _OWN_NAMES
+            or _ADDRESS.fullmatch(name) is not None
+            or any(name == origin.host for origin in self._listed)
         )
 
 

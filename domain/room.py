@@ -1,7 +1,7 @@
 """The rules of one room: which drafts pass, and how much of its presence is shown."""
 
 from domain.errors import NotGranted, NotJoined
-from domain.grants import Action, Identity
+from domain.grants import Action, Caller
 from domain.identifiers import RoomId
 from domain.options import PresenceMode, PublishPolicy, RoomOptions
 
@@ -22,14 +22,18 @@ class Room:
     def keeps_presence(self) -> bool:
         return self.options.presence is not PresenceMode.OFF
 
-    def admit(self, identity: Identity, *, member: bool) -> None:
-        """Whether somebody may publish here. Raises NotGranted or NotJoined."""
+    def admit(self, caller: Caller, *, member: bool) -> None:
+        """Whether somebody may publish here. Raises NotGranted or NotJoined.
+
+        A backend is nobody's member: its grants decide alone.
+        """
         policy = self.options.publish
-        if policy is PublishPolicy.BACKEND:
-            raise NotGranted(f"only the backend publishes to {self.id}")
-        if policy is PublishPolicy.MEMBERS and not member:
-            raise NotJoined(f"join {self.id} before publishing to it")
-        if not identity.may(Action.PUBLISH, self.id):
+        if policy is not PublishPolicy.GRANTED and not caller.is_backend:
+            if policy is PublishPolicy.BACKEND:
+                raise NotGranted(f"only the backend publishes to {self.id}")
+            if not member:
+                raise NotJoined(f"join {self.id} before publishing to it")
+        if not caller.may(Action.PUBLISH, self.id):
             raise NotGranted(f"no grant to publish to {self.id}")
 
     def crowds(self, count: int) -> bool:

@@ -7,15 +7,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
-from starlette.routing import Router, WebSocketRoute
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from entrypoints.container import Container
+from entrypoints.http.api.describe import completed
+from entrypoints.http.api.operations import Cases, Operations
+from entrypoints.http.api.router import api_routers
+from entrypoints.http.events import EventDoor
 from entrypoints.http.operations import operations_router
 from entrypoints.http.origins import OriginGuard
 from entrypoints.http.page import page_router
+from entrypoints.http.refusals import NoRoute
 from entrypoints.http.siblings import Siblings
 from entrypoints.settings import Settings, load_settings
 from entrypoints.wire.tutorial import Lobby, Scalable, TextRoom
@@ -41,6 +48,12 @@ class Hubbub(FastAPI):
     """
 
     doors: Router
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of the HTTP API, made when somebody asks for it first."""
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi())
+        return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -85,20 +98,29 @@ def assemble(container: Container, folder: Path | None = None) -> FastAPI:
         docs_url="/docs" if settings.show_pages else None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.add_middleware(OriginGuard, policy=container.origins())
     app.include_router(
         operations_router(node=node, metrics=metrics, name=container.node_name(), siblings=siblings)
     )
+    operations = Operations(_api_cases(container))
+    api = api_routers(operations, container.callers(), settings.limits.frame_bytes)
+    for router in api:
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, NoRoute(api))
     if settings.show_pages:
         app.include_router(page_router())
-    app.doors = Router(_doors(container), default=no_such_door)
+    gate = _gate(container)
+    events = Route("/v1/events", _event_door(container, gate), methods=["GET"])
+    app.router.routes.append(events)
+    app.doors = Router(_doors(container, gate), default=no_such_door)
     return app
 
 
-def _doors(container: Container) -> list[WebSocketRoute]:
+def _gate(container: Container) -> Gate:
     settings, node = container.settings(), container.node()
-    gate = Gate(
+    return Gate(
         container.authenticator(),
         container.origins(),
         container.exclusions(),
@@ -107,6 +129,14 @@ def _doors(container: Container) -> list[WebSocketRoute]:
         welcome=lambda: not node.draining,
         auth_timeout=settings.limits.auth_timeout,
     )
+
+
+def _event_door(container: Container, gate: Gate) -> EventDoor:
+    return EventDoor(gate, container.open_session(), container.join_room(), container.open_stream())
+
+
+def _doors(container: Container, gate: Gate) -> list[WebSocketRoute]:
+    settings = container.settings()
 
     def route(path: str, door: Door) -> WebSocketRoute:
         doorway = Doorway(
@@ -154,6 +184,18 @@ def _use_cases(container: Container) -> UseCases:
         history=container.read_history(),
         members=container.list_members(),
         refresh=None if open_mode else container.refresh_token(),
+    )
+
+
+def _api_cases(container: Container) -> Cases:
+    return Cases(
+        publish=container.publish_message(),
+        history=container.read_history(),
+        members=container.list_members(),
+        rooms=container.list_rooms(),
+        describe=container.describe_room(),
+        order=container.give_order(),
+        rates=container.request_rates(),
     )
 
 

@@ -4,6 +4,8 @@ import errno
 import socket
 from ipaddress import IPv6Address, ip_address
 
+_BACKLOG = 2048  # connections that wait to be accepted
+
 _WORDS = {
     errno.EADDRINUSE: "is in use: stop what listens there or choose another port with --port",
     errno.EACCES: "may not be used by this user: choose a port above 1023 with --port",
@@ -34,8 +36,8 @@ def address(scheme: str, host: str, port: int) -> str:
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets for all addresses of a host, as asyncio would open them. For a port of 0 all get the
-    same free one. Raises OSError."""
+    """Listening sockets for all addresses of a host, as asyncio would open them. For a port of 0
+    all get the same free one. Raises OSError."""
     sockets: list[socket.socket] = []
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, where in dict.fromkeys(found):
@@ -45,6 +47,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((where[0], port or where[1], *where[2:]))
         port = port or listener.getsockname()[1]
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
         sockets.append(listener)
     return sockets

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from entrypoints.bind import address
 from entrypoints.cli_token import Wish, mint, signing_key
+from entrypoints.http.api.callers import open_to_all
 from entrypoints.settings import Settings
 
 _SPARE_FILES = 100  # listening sockets, logs, Redis, the page of a metrics scraper
@@ -96,6 +97,7 @@ def _url(settings: Settings, scheme: str) -> str:
 def _facts(settings: Settings, files: FileLimit | None) -> Iterator[tuple[str, str]]:
     limits = settings.limits
     yield "auth", _auth(settings)
+    yield "api", _api(settings)
     yield "backend", settings.backend
     if settings.workers > 1:
         yield "workers", str(settings.workers)
@@ -119,6 +121,15 @@ def _auth(settings: Settings) -> str:
     if settings.auth.mode == "jwt":
         return "jwt: every connection needs a token"
     return "open: everybody may use any name (HUBBUB_AUTH__MODE=jwt asks for tokens)"
+
+
+def _api(settings: Settings) -> str:
+    keys = len(list(settings.backends()))
+    if keys:
+        return f"{keys} API {'key' if keys == 1 else 'keys'}, and tokens of users"
+    if open_to_all(settings):
+        return "open to this machine (HUBBUB_API_KEY asks for a key)"
+    return "tokens of users only (HUBBUB_API_KEY lets a backend in)"
 
 
 def _rate(per_second: float, burst: int) -> str:

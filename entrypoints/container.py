@@ -7,7 +7,6 @@ built synchronously and once; lifetimes belong to the node, not to the container
 import re
 import secrets
 import socket
-from typing import NoReturn
 
 from dependency_injector import containers, providers
 
@@ -22,27 +21,42 @@ from adapters.memory.broker import MemoryBroker
 from adapters.memory.control import MemoryControl
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
+from adapters.redis.addresses import BadUrl
+from adapters.redis.broker import RedisBroker
+from adapters.redis.channels import Channels
+from adapters.redis.control import RedisControl
+from adapters.redis.keyspace import Keyspace
+from adapters.redis.presence import RedisPresence
+from adapters.redis.store import Store
 from adapters.transport.asgi import AsgiTransport
 from adapters.transport.lane import LaneTransport, Turn
+from adapters.transport.streams import StreamOpener
 from adapters.transport.uvicorn_http import GuardedHttpProtocol
 from adapters.transport.uvicorn_ws import EXTENSION, LaneProtocol
 from application.carry_out import CarryOut
 from application.close_session import CloseSession
+from application.describe_room import DescribeRoom
 from application.drain import Drain
+from application.give_order import GiveOrder
 from application.hub import Hub
 from application.join_room import JoinRoom
 from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
+from application.list_rooms import ListRooms
 from application.node import Node
 from application.open_session import OpenSession
+from application.ports.authentication import Authenticator
 from application.ports.transport import Transport
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
 from application.refresh_token import RefreshToken
+from application.requests import RequestRates
 from application.session import SessionLimits
 from domain.exclusions import Exclusions
 from domain.origins import OriginPolicy
 from entrypoints.bind import is_loopback
+from entrypoints.http.api.callers import Callers, KeyRing, open_to_all
+from entrypoints.http.events import OpenStream
 from entrypoints.settings import AuthSettings, Settings, SettingsError
 from entrypoints.ws.admission import Admission, ConnectionLimits
 from entrypoints.ws.connection import OpenTransport
@@ -50,8 +64,12 @@ from entrypoints.ws.credentials import Scope
 from entrypoints.ws.inbox import Receive, Send
 
 
-def _refuse_backend(name: str) -> NoReturn:
-    raise SettingsError(f"HUBBUB_BACKEND={name} is not available in this version; use memory")
+def _store(settings: Settings) -> Store:
+    url = settings.redis_url
+    try:
+        return Store("" if url is None else url.get_secret_value())
+    except BadUrl as error:
+        raise SettingsError(f"HUBBUB_REDIS_URL: {error}") from None
 
 
 def _verification_keys(auth: AuthSettings) -> list[VerificationKey]:
@@ -80,6 +98,14 @@ def _session_limits(settings: Settings) -> SessionLimits:
     )
 
 
+def _request_rates(settings: Settings) -> RequestRates:
+    limits = settings.limits
+    return RequestRates(
+        messages=(limits.messages_per_second, limits.messages_burst),
+        commands=(limits.commands_per_second, limits.commands_burst),
+    )
+
+
 def _transport_opener(settings: Settings) -> OpenTransport:
     limit, turn = settings.limits.outbox_bytes, Turn()
 
@@ -90,6 +116,11 @@ def _transport_opener(settings: Settings) -> OpenTransport:
         return LaneTransport(found["lane"], turn, limit)
 
     return open_transport
+
+
+def _stream_opener(settings: Settings) -> OpenStream:
+    silence = settings.ping_interval + settings.ping_timeout
+    return StreamOpener(settings.limits.outbox_bytes, silence)
 
 
 def _admission(settings: Settings) -> Admission:
@@ -104,6 +135,11 @@ def _origin_policy(settings: Settings) -> OriginPolicy:
     # Where tokens are asked for, a page that came by a made-up name has none to show.
     local = is_open and is_loopback(settings.host)
     return OriginPolicy(settings.origins, loopback=is_open, local=local)
+
+
+def _callers(settings: Settings, authenticator: Authenticator, exclusions: Exclusions) -> Callers:
+    keys = KeyRing(settings.backends())
+    return Callers(keys, authenticator, exclusions, anonymous=open_to_all(settings))
 
 
 def _node_name() -> str:
@@ -121,22 +157,46 @@ class Container(containers.DeclarativeContainer):
 
     node_name = providers.Singleton(_node_name)
 
+    # Redis, when it is the backend
+    store = providers.Singleton(_store, settings)
+    channels = providers.Singleton(Channels, store)
+    keyspace = providers.Singleton(Keyspace)
+
     # Ports
     metrics = providers.Singleton(PrometheusMetrics, node_name)
     broker = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryBroker, max_bytes=settings.provided.limits.history_bytes),
-        redis=providers.Singleton(_refuse_backend, "redis"),
+        redis=providers.Singleton(
+            RedisBroker,
+            store,
+            channels,
+            metrics,
+            keyspace,
+            max_bytes=settings.provided.limits.history_bytes,
+        ),
     )
     presence = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryPresence, settings.provided.presence_grace),
-        redis=providers.Singleton(_refuse_backend, "redis"),
+        redis=providers.Singleton(
+            RedisPresence,
+            store,
+            channels,
+            metrics,
+            keyspace,
+            grace=settings.provided.presence_grace,
+        ),
     )
     control = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryControl),
-        redis=providers.Singleton(_refuse_backend, "redis"),
+        redis=providers.Singleton(RedisControl, store, channels),
+    )
+    beneath = providers.Selector(
+        settings.provided.backend,
+        memory=providers.List(),
+        redis=providers.List(store, channels),
     )
     authenticator = providers.Singleton(
         JwtAuthenticator,
@@ -146,6 +206,7 @@ class Container(containers.DeclarativeContainer):
     )
     admission = providers.Singleton(_admission, settings)
     open_transport = providers.Singleton(_transport_opener, settings)
+    open_stream = providers.Singleton(_stream_opener, settings)
     http_protocol = providers.Object(GuardedHttpProtocol)
     websocket_protocol = providers.Object(LaneProtocol)
 
@@ -154,14 +215,21 @@ class Container(containers.DeclarativeContainer):
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
-    node = providers.Singleton(Node, broker, presence, control, hub, carry_out)
+    node = providers.Singleton(Node, broker, presence, control, hub, carry_out, beneath)
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
-    publish_message = providers.Singleton(PublishMessage, hub, broker, catalog, metrics)
+    request_rates = providers.Singleton(_request_rates, settings)
+    publish_message = providers.Singleton(
+        PublishMessage, hub, broker, presence, catalog, metrics, request_rates
+    )
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)
+    list_rooms = providers.Singleton(ListRooms, hub, presence, catalog)
+    describe_room = providers.Singleton(DescribeRoom, catalog)
+    give_order = providers.Singleton(GiveOrder, control)
     refresh_token = providers.Singleton(
         RefreshToken, authenticator, presence, leave_room, exclusions
     )
+    callers = providers.Singleton(_callers, settings, authenticator, exclusions)
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)
     drain = providers.Singleton(Drain, hub)

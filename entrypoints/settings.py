@@ -6,7 +6,7 @@ defaults. A name nobody knows refuses to start: a typo must not leave a limit or
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -27,9 +27,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from domain.grants import Backend
 from domain.options import RoomCatalog
 from domain.origins import OriginPolicy
 from entrypoints.bind import is_loopback
+from entrypoints.settings_keys import ApiKeyRule, backends, doubled, header_text
 from entrypoints.settings_names import DELIMITER, PREFIX, Location, file_name, leaves
 from entrypoints.settings_report import Conflicts, effective, problems
 from entrypoints.settings_sections import (
@@ -44,6 +46,7 @@ from entrypoints.settings_sections import (
 from entrypoints.settings_sources import Environment, Given, SettingsError, read_sources
 
 __all__ = [
+    "ApiKeyRule",
     "AuthSettings",
     "LimitSettings",
     "RoomRule",
@@ -53,7 +56,15 @@ __all__ = [
 ]
 
 _OUTBOX_FRAMES = 4
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_REDIS_SCHEMES = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis+cluster://",
+    "rediss+cluster://",
+)
 
 
 def _listed(value: object) -> object:
@@ -107,6 +118,7 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
     pages: bool | None = None
     api_key: SecretStr | None = None
+    api_keys: Annotated[list[ApiKeyRule], NoDecode, BeforeValidator(_parsed)] = []
     log_level: Annotated[LogLevel, BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = "console"
     ssl_certfile: Path | None = None
@@ -144,16 +156,15 @@ class Settings(BaseSettings):
     @classmethod
     def _known_scheme(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(_REDIS_SCHEMES):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+            raise ValueError(
+                f"must begin with {', '.join(_REDIS_SCHEMES[:-1])} or {_REDIS_SCHEMES[-1]}"
+            )
         return url
 
     @field_validator("api_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        text = "x" if key is None else key.get_secret_value()
-        if not (text.isascii() and text.isprintable() and text and " " not in text):
-            raise ValueError("must be printable ASCII without spaces: it travels in a header")
-        return key
+        return header_text(key)
 
     @validator(mode="after")
     def _fit_together(self) -> Self:
@@ -162,6 +173,10 @@ class Settings(BaseSettings):
             *self._missing_partners(),
             *self._unusable_tls(),
             *self._cramped(),
+            *(
+                (("api_keys", number), text)
+                for number, text in doubled(self.api_key, self.api_keys)
+            ),
         ]
         if found:
             raise Conflicts(found)
@@ -180,6 +195,10 @@ class Settings(BaseSettings):
     def catalog(self) -> RoomCatalog:
         """The options of rooms by pattern of their names."""
         return RoomCatalog([(rule.match, rule.options()) for rule in self.rooms])
+
+    def backends(self) -> Iterator[tuple[str, Backend]]:
+        """Every API key, and who shows it."""
+        return backends(self.api_key, self.api_keys)
 
     def with_hmac_secret(self, secret: str) -> Self:
         """The same settings with a key made for this run."""

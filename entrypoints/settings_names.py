@@ -80,13 +80,22 @@ def is_secret(location: Location, model: type[BaseModel]) -> bool:
 def _table_in_list(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
     for known, field in leaves(model):
         if known == location:
-            for argument in get_args(field.annotation):
-                if isinstance(argument, type) and issubclass(argument, BaseModel):
-                    return argument
+            return table_of(field)
+    return None
+
+
+def table_of(field: FieldInfo) -> type[BaseModel] | None:
+    """What the tables in a list of tables are; None for other settings."""
+    for argument in get_args(field.annotation):
+        if isinstance(argument, type) and issubclass(argument, BaseModel):
+            return argument
     return None
 
 
 def _mentions(annotation: object, wanted: type) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_origin(annotation) in (Union, types.UnionType, list):
         return any(_mentions(argument, wanted) for argument in get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.values()
+        return any(_mentions(field.annotation, wanted) for field in fields)
     return annotation is wanted

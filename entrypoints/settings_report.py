@@ -119,6 +119,9 @@ def _line(name: str, value: object, source: str) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_toml(key)} = {_toml(value[key])}" for key in value)
+        return f"{{ {pairs} }}"
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -16,6 +16,7 @@ from entrypoints.settings_names import (
     file_name,
     leaves,
     nearest_env_name,
+    table_of,
 )
 
 DEFAULT_FILE = Path("hubbub.toml")
@@ -135,13 +136,21 @@ def _read_file(model: type[BaseModel], path: Path) -> dict[str, Any]:
 def _anchor_paths(model: type[BaseModel], tables: dict[str, Any], folder: Path) -> None:
     """Paths in the file are relative to the file."""
     for location, leaf in leaves(model):
-        if Path in getattr(leaf.annotation, "__args__", (leaf.annotation,)):
-            *sections, name = location
-            table: Any = tables
-            for section in sections:
-                table = table.get(section) if isinstance(table, dict) else None
-            if isinstance(table, dict) and isinstance(table.get(name), str):
-                table[name] = str(folder / table[name])
+        *sections, name = location
+        table: Any = tables
+        for section in sections:
+            table = table.get(section) if isinstance(table, dict) else None
+        inner, found = table_of(leaf), table.get(name) if isinstance(table, dict) else None
+        if inner is not None and isinstance(found, list):
+            for each in found:
+                if isinstance(each, dict):
+                    _anchor_paths(inner, each, folder)
+        elif isinstance(found, str) and _is_path(leaf.annotation):
+            table[name] = str(folder / found)
+
+
+def _is_path(annotation: object) -> bool:
+    return Path in getattr(annotation, "__args__", (annotation,))
 
 
 def _setting(location: Location) -> Location:

@@ -22,6 +22,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 
+from entrypoints.bind import address
 from entrypoints.logs import logging_config
 from entrypoints.server import build_server
 from entrypoints.settings import Settings
@@ -53,11 +54,16 @@ class Workers:
             with self._signals():
                 for _ in range(self._settings.workers):
                     self._start(folder)
+                logger.info("%s workers, running on %s", self._settings.workers, self._url())
                 while self._processes or self._due:
                     self._watch(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return self._code
+
+    def _url(self) -> str:
+        port = self._sockets[0].getsockname()[1]
+        return address("https" if self._settings.tls else "http", self._settings.host, port)
 
     def _start(self, folder: Path) -> None:
         process = self._context.Process(

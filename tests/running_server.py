@@ -20,6 +20,7 @@ from entrypoints.asgi import build_container
 from entrypoints.container import Container
 from entrypoints.logs import ConsoleFormatter
 from entrypoints.settings import Settings
+from tests.event_source import EventSource
 from tests.peer import DEADLINE, Frame, Peer, until
 
 DOORS = [
@@ -51,9 +52,11 @@ def fit_for_tests() -> Iterator[None]:
 
 _PECULIAR = [
     # What uvicorn's own WebSocket protocol calls an error although nothing is wrong with us: a
-    # refusal with an HTTP status, and a peer that sends no UTF-8.
+    # refusal with an HTTP status, and a peer that sends no UTF-8; and its HTTP protocol, a stream
+    # that is cut because nobody reads it.
     "ASGI callable returned without completing handshake.",
     "Invalid UTF-8 sequence received from client.",
+    "ASGI callable returned without completing response.",
 ]
 
 
@@ -91,7 +94,7 @@ class RunningServer:
         self.log = LogTape([] if lane else _PECULIAR)
         self._lane = lane
         self.container: Container
-        self._peers: list[Peer] = []
+        self._peers: list[Peer | EventSource] = []
         self._running: asyncio.Task[None] | None = None
         self._undo = ExitStack()
         self._server = self._build()
@@ -162,6 +165,12 @@ class RunningServer:
         joined = await peer.ask("join", room=room, **position)
         assert joined["type"] == "joined", joined
         return peer, joined
+
+    async def events(self, query: str, last_id: str = "", **options: Any) -> EventSource:
+        """An event stream; closed at the end if the test does not."""
+        source = await EventSource.open(f"{self.url}/v1/events?{query}", last_id, **options)
+        self._peers.append(source)
+        return source
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.request("GET", path, **options)

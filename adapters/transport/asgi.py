@@ -7,7 +7,7 @@ complete in hub, presence and metrics at once; the socket's end is the server's.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from application.disconnects import Disconnect
@@ -136,8 +136,7 @@ class AsgiTransport(Transport):
             while True:
                 await self._empty()
                 if self._disconnect is not None:
-                    code, reason, _ = self._disconnect
-                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                    await self._send(self._ending(self._disconnect))
                     return
                 self._wakeup.clear()
                 await self._wakeup.wait()
@@ -147,10 +146,9 @@ class AsgiTransport(Transport):
     async def _empty(self) -> None:
         while self._queue:
             frames, drops = self._queue.popleft(), self._drops
-            for message in messages(frames):
-                kind = "text" if isinstance(message, str) else "bytes"
+            for event in self._events(frames):
                 self._sending = True
-                await self._send({"type": "websocket.send", kind: message})
+                await self._send(event)
                 self._sending = False
                 if self._drops != drops:
                     break  # what is left of these frames was dropped with the others
@@ -160,6 +158,20 @@ class AsgiTransport(Transport):
                 self._wanted = False
                 if self._listener is not None:
                     self._listener.drained()
+
+    def _events(self, frames: bytes) -> Iterator[MutableMapping[str, Any]]:
+        """What to send for what was pushed at once."""
+        for message in messages(frames):
+            kind = "text" if isinstance(message, str) else "bytes"
+            yield {"type": "websocket.send", kind: message}
+
+    def _ending(self, disconnect: Disconnect) -> MutableMapping[str, Any]:
+        """What to send at the end."""
+        return {
+            "type": "websocket.close",
+            "code": disconnect.code,
+            "reason": disconnect.reason,
+        }
 
     def _drop(self) -> None:
         self._queue.clear()

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.transport.handshake import REFUSAL, accept_key
 from adapters.transport.uvicorn_frames import close_after_input
+from adapters.transport.uvicorn_stream import STREAM, StreamLane
 from adapters.transport.uvicorn_ws import LaneProtocol
 
 MAX_HEADER_BYTES = 16 * 1024  # request line and all headers
@@ -46,6 +47,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._request_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._stream: StreamLane | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -96,6 +98,9 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._expect(BODY_DEADLINE)
         super().on_headers_complete()
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope:
+            self.scope["extensions"] = {STREAM: {"stream": StreamLane(self, cycle)}}
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
@@ -130,6 +135,29 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         protocol.upgrade(self.url, self.headers, accept)
         if rest:
             protocol.data_received(rest)
+
+    # Streams
+
+    def may_stream(self) -> bool:
+        """Whether the answer that is due may have the rest of the connection."""
+        return not self._deaf and not self.transport.is_closing()
+
+    def hand_over(self, stream: StreamLane) -> None:
+        """Let a stream have what happens to the connection, but for its end, from now on. What
+        came behind its request is forgotten."""
+        self._deaf = True
+        self._stream = stream
+        self._expect_nothing()
+        self._not_stalled()
+        self.pipeline.clear()
+        self._held = b""
+        self.transport.set_protocol(stream)
+        self.flow.resume_reading()  # or nobody would hear of the end
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._stream is not None:
+            self._stream.shutdown()
 
     # Deadlines
 

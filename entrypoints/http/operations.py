@@ -23,7 +23,7 @@ def operations_router(*, node: Node, metrics: Metrics, name: str, siblings: Sibl
     async def readiness() -> JSONResponse:
         """200 while new connections are welcome; 503 before the start, during a stop, and while
         messages could not be published or would not arrive."""
-        if node.draining or not node.running:
+        if not node.ready:
             return JSONResponse({"status": "not ready", "node": name}, status_code=503)
         return JSONResponse({"status": "ready", "node": name})
 

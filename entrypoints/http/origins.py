@@ -4,7 +4,9 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from domain.errors import Forbidden
 from domain.origins import OriginPolicy
+from entrypoints.http.refusals import error_json
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,17 +29,22 @@ class OriginGuard:
         self._policy = policy
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        origin = _header(scope, b"origin") if scope["type"] == "http" else None
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        origin = _header(scope, b"origin")
+        refusal = self._refusal(origin, scope)
+        if refusal is not None:
+            await _answer(send, 403, error_json(Forbidden(refusal)), [])
+            return
         if origin is None:
             await self._app(scope, receive, send)
             return
-        text = origin.decode("latin-1")
-        host = (_header(scope, b"host") or b"").decode("latin-1")
-        if not self._policy.allows(text, scope["scheme"], host):
-            logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", text)
-            await _answer(send, 403, b"this origin may not make requests", [])
-            return
-        shared = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+        shared = [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"Retry-After"),
+            (b"vary", b"Origin"),
+        ]
         if scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method"):
             await _answer(send, _NO_CONTENT, b"", [*shared, *_preflight()])
             return
@@ -48,6 +55,20 @@ class OriginGuard:
             await send(message)
 
         await self._app(scope, receive, share)
+
+    def _refusal(self, origin: bytes | None, scope: MutableMapping[str, Any]) -> str | None:
+        found = _header(scope, b"host")
+        host = None if found is None else found.decode("latin-1")
+        if origin is None:
+            if self._policy.knows(host):
+                return None
+            logger.warning("refused host %s; to allow it, add its origin to HUBBUB_ORIGINS", host)
+            return "this server is not reached by that name"
+        text = origin.decode("latin-1")
+        if self._policy.allows(text, scope["scheme"], host or ""):
+            return None
+        logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", text)
+        return "this origin may not make requests"
 
 
 def _preflight() -> list[tuple[bytes, bytes]]:
@@ -66,7 +87,7 @@ def _header(scope: MutableMapping[str, Any], name: bytes) -> bytes | None:
 
 async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     if status != _NO_CONTENT:
-        kind = (b"content-type", b"text/plain; charset=utf-8")
+        kind = (b"content-type", b"application/json")
         headers = [(b"content-length", str(len(body)).encode()), kind, *headers]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -31,12 +31,13 @@ _CONTAINERS = (list, dict)
 _HUGE_SAMPLED = re.compile(rb"[0-9]{19}")
 
 
-def decode(decoder: "Decoder[T]", text: str | bytes) -> T:
-    """Decode client JSON. Raises BadFrame, and nothing else for any text."""
+def decode(decoder: "Decoder[T]", text: str | bytes, tag: str = "type") -> T:
+    """Decode client JSON; `tag` is the field that says what it is. Raises BadFrame, and nothing
+    else for any text."""
     try:
         return decoder.decode(text)
     except (MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
-        raise BadFrame(_explanation(error)) from None
+        raise BadFrame(_explanation(error, tag)) from None
 
 
 def canonical(value: Any) -> bytes:
@@ -44,7 +45,7 @@ def canonical(value: Any) -> bytes:
     try:
         encoded = _encode(value)
     except RecursionError as error:
-        raise BadFrame(_explanation(error)) from None
+        raise BadFrame(_explanation(error, "")) from None
     # A bracket that opens is one that closes: anything shorter is neither deep nor huge.
     if len(encoded) > 2 * MAX_DEPTH:
         _refuse_extremes(value, encoded)
@@ -56,7 +57,7 @@ def recode(text: str | bytes) -> bytes:
     return canonical(decode(_json, text))
 
 
-def _explanation(error: Exception) -> str:
+def _explanation(error: Exception, tag: str) -> str:
     """What is wrong, in words that repeat nothing of the input."""
     if isinstance(error, RecursionError):
         return f"nested deeper than {MAX_DEPTH}"
@@ -64,7 +65,7 @@ def _explanation(error: Exception) -> str:
         return "not valid UTF-8"
     message = str(error)
     if message.startswith("Invalid value"):
-        return "`type` names no frame known here"
+        return f"`{tag}` names nothing known here"
     return message if isinstance(error, MsgspecError) else "not valid JSON"
 
 

@@ -5,18 +5,20 @@ escape (domain.identifiers allows none, we make the others), and `data` and `inf
 JSON already. Everything else goes through `quoted`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 from msgspec.json import Encoder
 
 from application.framing import text_frame
+from application.ports.broadcasting import Published
 from application.ports.encoding import RequestId
 from domain.errors import HubbubError
-from domain.identifiers import UserId
+from domain.identifiers import RoomId, UserId
+from domain.member import Member
 from domain.message import Message
 from domain.position import Position
-from domain.timeline import Recovery
+from domain.timeline import Page, Recovery
 
 _encode = Encoder().encode
 
@@ -90,17 +92,62 @@ def caught_up(position: Position, recovery: Recovery, messages: bytes, more: boo
     )
 
 
+def error_fields(error: HubbubError) -> bytes:
+    """What is told of an error, at every door and by the HTTP API."""
+    after = error.retry_after
+    return b'"code":"%b","message":%b,"retry":%b%b' % (
+        error.code.encode(),
+        quoted(error.message),
+        boolean(error.retry),
+        # Rounded up: a client that comes back early is refused again.
+        b"" if after is None else b',"retry_after":' + number(ceil(after * 1e3) / 1e3),
+    )
+
+
 def error_frame(error: HubbubError, request: RequestId | None) -> bytes:
     """The one shape of an error, at every door."""
-    after = error.retry_after
-    return text_frame(
-        b'{"type":"error"%b,"code":"%b","message":%b,"retry":%b%b}'
-        % (
-            reply_to(request),
-            error.code.encode(),
-            quoted(error.message),
-            boolean(error.retry),
-            # Rounded up: a client that comes back early is refused again.
-            b"" if after is None else b',"retry_after":' + number(ceil(after * 1e3) / 1e3),
-        )
+    return text_frame(b'{"type":"error"%b,%b}' % (reply_to(request), error_fields(error)))
+
+
+def published_fields(room: RoomId, receipt: Published) -> bytes:
+    """Where a message went; an ephemeral one has no place."""
+    position, message_id, duplicate = receipt
+    if position is None:
+        return b'"room":"%b","ephemeral":true' % room.encode()
+    return b'"room":"%b","seq":%d,"log":"%b","message_id":"%b","duplicate":%b' % (
+        room.encode(),
+        position.seq,
+        position.log.encode(),
+        message_id.encode(),
+        boolean(duplicate),
+    )
+
+
+def history_fields(room: RoomId, page: Page) -> bytes:
+    log, messages, more = page
+    return b'"room":"%b","log":"%b","messages":%b,"more":%b' % (
+        room.encode(),
+        log.encode(),
+        listed(map(placed, messages)),
+        boolean(more),
+    )
+
+
+def members_json(members: Sequence[Member] | None) -> bytes:
+    """A JSON array, or null where members are not listed."""
+    if members is None:
+        return b"null"
+    return listed(
+        b'{"user":"%b","info":%b,"sessions":%d}' % (user.encode(), info, sessions)
+        for user, info, sessions in members
+    )
+
+
+def presence_fields(
+    listing: Sequence[Member] | None, count: int | None, version: int | None
+) -> bytes:
+    return b'"members":%b,"count":%b,"version":%b' % (
+        members_json(listing),
+        _encode(count),
+        _encode(version),
     )

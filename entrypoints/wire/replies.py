@@ -4,7 +4,7 @@ Errors are the dialect's business (`V1.error`): a use case that fails does not k
 `request` is the `id` of the frame answered; None leaves the field out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec.json import Encoder
 
@@ -16,8 +16,17 @@ from domain.member import Member, Snapshot
 from domain.message import Message
 from domain.position import Position
 from domain.timeline import Page, Recovery
-from entrypoints.wire.fragments import boolean, caught_up, listed, number, placed, reply_to
-from entrypoints.wire.v1 import members_json
+from entrypoints.wire.fragments import (
+    boolean,
+    caught_up,
+    history_fields,
+    listed,
+    number,
+    placed,
+    presence_fields,
+    published_fields,
+    reply_to,
+)
 
 _encode = Encoder().encode
 
@@ -58,9 +67,9 @@ def joined(
 ) -> bytes:
     """`snapshot` is None in a room without presence."""
     if snapshot is None:
-        presence = _presence(None, None, None)
+        presence = presence_fields(None, None, None)
     else:
-        presence = _presence(snapshot.members, snapshot.count, snapshot.version)
+        presence = presence_fields(snapshot.members, snapshot.count, snapshot.version)
     return text_frame(
         b'{"type":"joined"%b,"room":"%b",%b,%b}'
         % (
@@ -78,36 +87,11 @@ def left(request: RequestId | None, room: RoomId) -> bytes:
 
 def published(request: RequestId | None, room: RoomId, receipt: Published) -> bytes:
     """An ephemeral message has no place, so its ack only says that it went out."""
-    position, message_id, duplicate = receipt
-    if position is None:
-        return text_frame(
-            b'{"type":"ack"%b,"room":"%b","ephemeral":true}' % (reply_to(request), room.encode())
-        )
-    return text_frame(
-        b'{"type":"ack"%b,"room":"%b","seq":%d,"log":"%b","message_id":"%b","duplicate":%b}'
-        % (
-            reply_to(request),
-            room.encode(),
-            position.seq,
-            position.log.encode(),
-            message_id.encode(),
-            boolean(duplicate),
-        )
-    )
+    return text_frame(b'{"type":"ack"%b,%b}' % (reply_to(request), published_fields(room, receipt)))
 
 
 def history(request: RequestId | None, room: RoomId, page: Page) -> bytes:
-    log, messages, more = page
-    return text_frame(
-        b'{"type":"history"%b,"room":"%b","log":"%b","messages":%b,"more":%b}'
-        % (
-            reply_to(request),
-            room.encode(),
-            log.encode(),
-            listed(map(placed, messages)),
-            boolean(more),
-        )
-    )
+    return text_frame(b'{"type":"history"%b,%b}' % (reply_to(request), history_fields(room, page)))
 
 
 def members(
@@ -125,7 +109,7 @@ def members(
         % (
             reply_to(request),
             room.encode(),
-            _presence(listing, count, version),
+            presence_fields(listing, count, version),
             boolean(more),
         )
     )
@@ -133,14 +117,6 @@ def members(
 
 def pong(request: RequestId | None) -> bytes:
     return text_frame(b'{"type":"pong"%b}' % reply_to(request))
-
-
-def _presence(listing: Sequence[Member] | None, count: int | None, version: int | None) -> bytes:
-    return b'"members":%b,"count":%b,"version":%b' % (
-        members_json(listing),
-        _encode(count),
-        _encode(version),
-    )
 
 
 def _expiry(expires_in: float | None) -> bytes:

@@ -1,19 +1,18 @@
 """Protocol v1: what `/v1/ws` is told of its own accord. PROTOCOL.md shows every frame."""
 
-from collections.abc import Sequence
-
 from application.disconnects import Disconnect
 from application.framing import text_frame
 from application.ports.encoding import Dialect, RequestId
 from domain.errors import HubbubError
 from domain.identifiers import RoomId
-from domain.member import ChangeKind, Member, PresenceChange, Snapshot
+from domain.member import ChangeKind, PresenceChange, Snapshot
 from domain.message import Message
 from domain.timeline import Replay
 from entrypoints.wire.fragments import (
     caught_up,
     error_frame,
     listed,
+    members_json,
     number,
     placed,
     quoted,
@@ -30,16 +29,6 @@ _EPHEMERAL = b'{"type":"message","room":"%b","ephemeral":true,"from":%b,"data":%
 _JOIN = b'{"type":"join","room":"%b","user":"%b","info":%b,"count":%d,"version":%d}'
 _LEAVE = b'{"type":"leave","room":"%b","user":"%b","count":%d,"version":%d}'
 _PING = text_frame(b'{"type":"ping"}')
-
-
-def members_json(members: Sequence[Member] | None) -> bytes:
-    """A JSON array, or null where members are not listed."""
-    if members is None:
-        return b"null"
-    return listed(
-        b'{"user":"%b","info":%b,"sessions":%d}' % (user.encode(), info, sessions)
-        for user, info, sessions in members
-    )
 
 
 class V1(Dialect):

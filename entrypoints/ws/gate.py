@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from application.disconnects import OVER_CAPACITY, RESTARTING, Disconnect
 from application.ports.authentication import Authenticator
 from domain.errors import BadFrame, Forbidden, TokenMissing
 from domain.exclusions import Exclusions
@@ -61,10 +62,15 @@ class Gate:
         if not self._origins.allows(origin, scheme, header(scope, b"host") or ""):
             logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)
             return HttpRefusal(403, "this origin may not connect")
+        crowded = self.crowded(scope)
+        return None if crowded is None else HttpRefusal(503, crowded.reason, RETRY_AFTER)
+
+    def crowded(self, scope: Scope) -> Disconnect | None:
+        """Why nobody more is let in now, if that is so."""
         if not self._welcome():
-            return HttpRefusal(503, "restarting", RETRY_AFTER)
+            return RESTARTING
         full = self.admission.full(scope)
-        return None if full is None else HttpRefusal(503, full, RETRY_AFTER)
+        return None if full is None else OVER_CAPACITY._replace(reason=full)
 
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:
         """Who this is, at any door that lets people name themselves in open mode.
@@ -81,6 +87,12 @@ class Gate:
         if named is not None and identity.user != named:
             raise Forbidden("the token is another user's than the one in the path")
         return self._admitted(identity)
+
+    async def identify_reader(self, scope: Scope, named: UserId | None) -> Identity:
+        """As `identify`, at a door that nobody can send a frame to."""
+        if self.open_mode:
+            return self._admitted(Identity(named or guest(), OPEN_GRANTS))
+        return await self.identify_by_token(scope)
 
     async def identify_by_token(self, scope: Scope) -> Identity:
         """Who this is, at a door that wants a token with the upgrade request in any mode."""

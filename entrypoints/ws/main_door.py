@@ -1,6 +1,7 @@
 """`/v1/ws`: any number of rooms on one connection, protocol v1."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -40,6 +41,8 @@ from entrypoints.ws.credentials import Scope, query
 from entrypoints.ws.gate import Gate
 from entrypoints.ws.inbox import Inbox
 from entrypoints.ws.room_order import RoomOrder, Work
+
+logger = logging.getLogger("hubbub.connection")
 
 
 class UseCases(NamedTuple):
@@ -82,6 +85,7 @@ class _MainConversation(Conversation):
         self._session = session
         self._spawn = spawn
         self._order = RoomOrder(spawn)
+        session.invite = self._invited
         self._pages = asyncio.Lock()  # one page of history at a time, as the outbox takes them
         identity = session.identity
         expires_at = identity.expires_at
@@ -152,6 +156,29 @@ class _MainConversation(Conversation):
                 request, joined.room, position, recovery, messages, more, joined.snapshot
             )
         )
+
+    def _invited(self, room: RoomId) -> None:
+        """Somebody else puts this session into a room."""
+        try:
+            self._order.run(room, lambda: partial(self._enter, room))
+        except HubbubError as error:
+            self._not_entered(room, error)
+
+    async def _enter(self, room: RoomId) -> None:
+        try:
+            if room not in self._session.memberships:
+                told = partial(self._joined, None)
+                await self._cases.join(self._session, room, told, invited=True)
+        except HubbubError as error:
+            self._not_entered(room, error)
+        except Exception:
+            fail(self._session)
+        finally:
+            self._session.invitations.discard(room)
+
+    def _not_entered(self, room: RoomId, error: HubbubError) -> None:
+        self._session.invitations.discard(room)
+        logger.info("%s was not put into %s: %s", self._session.id, room, error.code)
 
     def _leave(self, frame: Leave) -> None:
         self._order.run(frame.room, partial(self._leave_now, frame))

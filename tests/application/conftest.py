@@ -20,12 +20,14 @@ from application.hub import Hub
 from application.join_room import Joined, JoinRoom
 from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
+from application.list_rooms import ListRooms
 from application.node import Node
 from application.open_session import OpenSession
 from application.ports.broadcasting import BrokerListener, Published
 from application.ports.encoding import Dialect
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
+from application.requests import RequestRates
 from application.session import Session, SessionLimits
 from domain.errors import HubbubError
 from domain.exclusions import Exclusions
@@ -118,15 +120,27 @@ class House:
         self.orders = CarryOut(self.hub, self.leave, self.exclusions, self.metrics, self.wall)
         self.node = Node(self.broker, self.presence, self.control, self.hub, self.orders)
         self.join = JoinRoom(self.hub, self.presence, self.catalog, self.metrics)
-        self.publish = PublishMessage(
-            self.hub, self.broker, self.catalog, self.metrics, now=loop.time
-        )
-        self.history = ReadHistory(self.broker, self.catalog)
-        self.members = ListMembers(self.presence, self.catalog)
-        self.close = CloseSession(self.hub, self.leave, self.metrics)
         self.limits = limits or SessionLimits(
             messages_per_second=0, commands_per_second=0, ping_interval=0
         )
+        self.rates = RequestRates(
+            messages=(self.limits.messages_per_second, self.limits.messages_burst),
+            commands=(self.limits.commands_per_second, self.limits.commands_burst),
+            now=loop.time,
+        )
+        self.publish = PublishMessage(
+            self.hub,
+            self.broker,
+            self.presence,
+            self.catalog,
+            self.metrics,
+            self.rates,
+            now=loop.time,
+        )
+        self.history = ReadHistory(self.broker, self.catalog)
+        self.members = ListMembers(self.presence, self.catalog)
+        self.rooms = ListRooms(self.hub, self.presence, self.catalog)
+        self.close = CloseSession(self.hub, self.leave, self.metrics)
         self.open = OpenSession(self.hub, self.close, self.metrics, self.limits, self.wall)
         self._dialect = V1()
 
@@ -262,6 +276,8 @@ class Client:
         self.house = house
         self.session = session
         self.transport = transport
+        self.refused: list[type[HubbubError]] = []
+        self.tasks: set[asyncio.Task[None]] = set()
 
     async def join(
         self, room: str = "chat", *, position: Position | None = None, history: int = 0
@@ -271,14 +287,32 @@ class Client:
 
         def tell(joined: Joined) -> None:
             told.append(joined)
-            recovery, messages, at, more = joined.replay
-            self.session.send(
-                replies.joined(None, joined.room, at, recovery, messages, more, joined.snapshot)
-            )
+            self._tell(joined)
 
         await self.house.join(self.session, room, tell, position=position, history=history)
         assert len(told) <= 1
         return told[0] if told else None
+
+    def _tell(self, joined: Joined) -> None:
+        recovery, messages, at, more = joined.replay
+        self.session.send(
+            replies.joined(None, joined.room, at, recovery, messages, more, joined.snapshot)
+        )
+
+    def opens_to_invitations(self) -> None:
+        """Let itself be put into rooms, as the main door does."""
+
+        async def enter(room: RoomId) -> None:
+            try:
+                await self.house.join(self.session, room, self._tell, invited=True)
+            except HubbubError as error:
+                self.refused.append(type(error))
+            self.session.invitations.discard(room)
+
+        def invite(room: RoomId) -> None:
+            self.tasks.add(asyncio.create_task(enter(room)))
+
+        self.session.invite = invite
 
     def leave(self, room: str = "chat") -> None:
         self.house.leave(self.session.memberships[RoomId(room)])

@@ -1,16 +1,22 @@
 """Orders: what this node does to the users they are about."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from adapters.jwt_authenticator import JwtAuthenticator, hmac_key
 from application.carry_out import KICKED
-from domain.errors import Forbidden, TokenRevoked
-from domain.grants import OPEN_GRANTS, Identity
+from application.refresh_token import RefreshToken
+from application.session import SessionLimits
+from domain.errors import Forbidden, NotGranted, RoomFull, TokenRevoked, TooManyRooms
+from domain.grants import OPEN_GRANTS, Grants, Identity
 from domain.identifiers import RoomId, UserId
-from domain.orders import Block, Kick, Order, RevokeToken, RevokeTokens, SendAway, Unblock
+from domain.options import RoomOptions
+from domain.orders import Block, Enter, Kick, Order, RevokeToken, RevokeTokens, SendAway, Unblock
 from entrypoints.wire.tutorial import TextRoom
-from tests.application.conftest import Client, House, pass_time, turn, types
+from tests.application.conftest import Client, House, SlowPresence, pass_time, turn, types
+from tests.tokens import SECRET, token
 
 ANN, CHAT = UserId("ann"), RoomId("chat")
 
@@ -23,6 +29,11 @@ def holder(house: House, token_id: str, issued_at: float | None = None) -> Clien
         identity.user, identity.grants, identity.info, identity.expires_at, token_id, issued_at
     )
     return client
+
+
+def refresher(house: House) -> RefreshToken:
+    authenticator = JwtAuthenticator([hmac_key(SECRET.encode())])
+    return RefreshToken(authenticator, house.presence, house.leave, house.exclusions, house.wall)
 
 
 async def ends(client: Client) -> tuple[int, str] | None:
@@ -124,3 +135,79 @@ async def test_orders_about_nobody_here_are_counted_and_harmless(order: Any) -> 
     assert await ends(bob) is None
     assert bob.frames == []
     assert house.counted("orders", f'kind="{order.kind}"') == 1
+
+
+# Putting into rooms
+
+
+async def invitee(house: House, user: str = "ann", **how: Any) -> Client:
+    client = house.client(user, **how)
+    client.opens_to_invitations()
+    return client
+
+
+async def test_all_sessions_of_a_user_are_put_into_a_room_whatever_their_grants() -> None:
+    house = House()
+    first, second = [await invitee(house, grants=Grants({})) for _ in range(2)]
+    bob = await house.member("bob")
+    await house.control.give(Enter(CHAT, ANN))
+    await turn()
+    bob.say("hello")
+    await turn()
+    for client in (first, second):
+        assert types(client.frames)[0] == "joined"
+        assert client.heard() == ["hello"]
+    assert types(bob.frames) == ["join", "message"]
+
+
+async def test_nothing_happens_to_others_to_members_and_at_doors_into_one_room() -> None:
+    house = House()
+    bob, member = await invitee(house, "bob"), await invitee(house)
+    await member.join()
+    member.take()
+    at_a_door = await house.member("ann", "news", dialect=TextRoom())
+    await house.control.give(Enter(CHAT, ANN))
+    await turn()
+    assert bob.frames == member.frames == at_a_door.frames == []
+    assert list(at_a_door.session.memberships) == ["news"]
+
+
+async def test_who_was_put_in_stays_in_with_a_newer_token_until_taken_out() -> None:
+    house = House()
+    ann = await invitee(house, grants=Grants({}))
+    await house.control.give(Enter(CHAT, ANN))
+    await turn()
+    await refresher(house)(ann.session, token("ann", rooms={"news": ["join"]}))
+    assert list(ann.session.memberships) == ["chat"]
+    assert await ann.join() is not None  # to learn what it missed
+    await house.control.give(Kick(CHAT, ANN))
+    assert list(ann.session.memberships) == []
+    with pytest.raises(NotGranted):
+        await ann.join()
+
+
+async def test_a_kick_overtakes_no_invitation() -> None:
+    """Orders count in the order given, although entering takes its time."""
+    house = House(presence=SlowPresence())
+    assert isinstance(house.presence, SlowPresence)
+    ann = await invitee(house)
+    house.presence.gate.clear()
+    await house.control.give(Enter(CHAT, ANN))
+    await turn()
+    await house.control.give(Kick(CHAT, ANN))
+    house.presence.gate.set()
+    await asyncio.gather(*ann.tasks)
+    assert list(ann.session.memberships) == []
+    assert ann.refused == [NotGranted]
+    assert (await house.presence.snapshot(CHAT)).count == 0
+
+
+async def test_the_rules_of_rooms_and_connections_hold_for_invitations() -> None:
+    house = House(("small", RoomOptions(max_members=1)), limits=SessionLimits(rooms=1))
+    await house.member("bob", "small")
+    ann = await invitee(house)
+    for room in ("small", "chat", "news"):
+        await house.control.give(Enter(RoomId(room), ANN))
+        await asyncio.gather(*ann.tasks)
+    assert ann.refused == [RoomFull, TooManyRooms]
+    assert list(ann.session.memberships) == ["chat"]

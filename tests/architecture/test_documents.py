@@ -24,6 +24,7 @@ from domain.options import RoomOptions
 from entrypoints.asgi import Hubbub, create_app
 from entrypoints.cli import app as command_line
 from entrypoints.settings import RoomRule, Settings, SettingsError, load_settings
+from entrypoints.settings_keys import ApiKeyRule
 from entrypoints.settings_names import env_name, file_name, leaves
 from entrypoints.wire.errors import wire_of
 
@@ -77,12 +78,15 @@ def shown(value: object) -> str:
     return str(value)
 
 
+TABLES = {("rooms",), ("api_keys",)}  # lists of tables
+
+
 def settings_defaults() -> dict[tuple[str, ...], object]:
-    """Location to default of every setting but the tables of room options."""
+    """Location to default of every setting but those that are tables."""
     return {
         location: field.get_default(call_default_factory=True)
         for location, field in leaves(Settings)
-        if location != ("rooms",)
+        if location not in TABLES
     }
 
 
@@ -127,14 +131,16 @@ def flat(tables: dict[str, Any], outer: tuple[str, ...] = ()) -> Iterator[tuple[
 
 def test_the_example_names_every_setting_and_room_option() -> None:
     tables = example()
-    (room,) = tables.pop("rooms")
+    (room,), (key,) = tables.pop("rooms"), tables.pop("api_keys")
     assert set(dict(flat(tables))) == {file_name(name) for name in settings_defaults()}
     assert set(room) == set(RoomRule.model_fields)
+    assert set(key) == set(ApiKeyRule.model_fields)
 
 
 def test_the_example_shows_the_defaults() -> None:
     tables = example(only_defaults=True)
-    (room,) = tables.pop("rooms")
+    (room,), (key,) = tables.pop("rooms"), tables.pop("api_keys")
+    assert key == {}
     defaults = {file_name(name): value for name, value in settings_defaults().items()}
     assert dict(flat(tables)) == {k: v for k, v in defaults.items() if v is not None}
     assert room == {k: v for k, v in room_defaults().items() if v is not None}
@@ -160,8 +166,9 @@ def uncommented(*names: str) -> str:
     )
 
 
-# Certificates are loaded on the spot, and keys from a JWKS address are not there yet.
-LOADED_ALONE = {"ssl_certfile", "ssl_keyfile", "jwks_url"}
+# Certificates are loaded on the spot, keys from a JWKS address are not there yet, and a key of the
+# API stands in one place.
+LOADED_ALONE = {"ssl_certfile", "ssl_keyfile", "jwks_url", "key_file"}
 
 
 def test_the_example_loads_with_everything_in_force(tmp_path: Path) -> None:
@@ -173,6 +180,7 @@ def test_the_example_loads_with_everything_in_force(tmp_path: Path) -> None:
     settings = load(tmp_path, page)
     assert settings.auth.public_key_file == tmp_path / "tokens.pem"
     assert [rule.match for rule in settings.rooms] == ["chat:*"]
+    assert [backend.name for _, backend in settings.backends()] == ["default", "billing"]
 
 
 @pytest.mark.parametrize("name", sorted(LOADED_ALONE))
@@ -197,6 +205,16 @@ def test_the_readme_lists_every_door() -> None:
     doors = {route.path for route in application.doors.routes if isinstance(route, WebSocketRoute)}
     listed = {row[0].partition("?")[0] for row in table(text("README.md"), "door")}
     assert listed == doors
+
+
+def test_the_readme_lists_every_route_of_the_http_api() -> None:
+    routes = {
+        f"{method.upper()} {path}"
+        for path, methods in create_app(Settings()).openapi()["paths"].items()
+        for method in methods
+        if path.startswith("/v1/")
+    }
+    assert {row[0] for row in table(text("README.md"), "route")} == routes
 
 
 async def test_the_http_paths_of_the_readme_exist() -> None:

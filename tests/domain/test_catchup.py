@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from domain.catchup import CatchUp, clip
 from domain.identifiers import RoomId, UserId
+from domain.lineage import Lineage
 from domain.message import Draft
 from domain.options import Retention
 from domain.position import Position
@@ -189,6 +190,30 @@ def test_what_was_to_follow_is_told_of_a_lost_log() -> None:
     assert not member.done(log)
     assert member.step(log).recovery == Recovery(Outcome.RESET)
     assert member.done(log)
+
+
+def newest(log: Timeline, count: int) -> Timeline:
+    """A copy of a log that holds only its end."""
+    copy = Timeline.restore(log.epoch, Lineage(list(log.lineage)), log.top, log.floor)
+    copy.prepend(log.latest(count).messages)
+    return copy
+
+
+def test_a_reader_lacks_what_its_next_page_needs_and_is_not_held() -> None:
+    held = newest(timeline(50), 10)
+    assert CatchUp(at(40)).lacks(held) is None
+    assert CatchUp(at(39)).lacks(held) == 39
+    assert CatchUp(at(39), until=45).lacks(held) == 39
+
+
+def test_past_its_bound_a_reader_lacks_what_follows_there() -> None:
+    held = newest(timeline(50), 10)
+    reader = CatchUp(at(45), until=45)
+    reader.then(at(30))
+    assert reader.lacks(held) == 30
+    early = CatchUp(at(20), until=45)
+    early.then(at(45))
+    assert early.lacks(held) == 20
 
 
 def test_a_gap_below_the_bound_is_told() -> None:

@@ -6,7 +6,7 @@ from domain.errors import Forbidden, TokenRevoked
 from domain.exclusions import REMEMBERED, Exclusions
 from domain.grants import OPEN_GRANTS, Identity
 from domain.identifiers import RoomId, UserId
-from domain.orders import Block, Kick, RevokeToken, RevokeTokens, SendAway, Unblock
+from domain.orders import Block, Enter, Kick, RevokeToken, RevokeTokens, SendAway, Unblock
 
 ANN, BOB = UserId("ann"), UserId("bob")
 NOW = 1.7e9
@@ -74,9 +74,10 @@ def test_a_block_is_lifted() -> None:
     exclusions.check(Identity(ANN, OPEN_GRANTS), NOW)
 
 
-def test_kicks_and_goodbyes_keep_nobody_out() -> None:
+def test_kicks_invitations_and_goodbyes_keep_nobody_out() -> None:
     exclusions = Exclusions()
     exclusions.note(Kick(RoomId("chat"), ANN), NOW)
+    exclusions.note(Enter(RoomId("chat"), ANN), NOW)
     exclusions.note(SendAway(ANN), NOW)
     exclusions.check(by_token(), NOW)
     assert not len(exclusions)

@@ -2,7 +2,16 @@
 
 import pytest
 
-from domain.grants import DEFAULT_GRANTS, OPEN_GRANTS, Action, Grants, Identity
+from domain.errors import BadName, Forbidden
+from domain.grants import (
+    ALL_GRANTS,
+    DEFAULT_GRANTS,
+    OPEN_GRANTS,
+    Action,
+    Backend,
+    Grants,
+    Identity,
+)
 from domain.identifiers import RoomId, UserId
 
 ANN = UserId("ann")
@@ -186,3 +195,64 @@ def test_shared_rooms_go_by_the_grants() -> None:
     assert not identity.may(Action.JOIN, LOBBY)
     # A room of the same name as a user is a room like any other.
     assert not identity.may(Action.JOIN, RoomId("ann"))
+
+
+# Backends
+
+
+@pytest.mark.parametrize("action", INSIDE)
+def test_a_personal_room_is_closed_to_backends(action: Action) -> None:
+    assert not Backend("app", ALL_GRANTS).may(action, ANNS)
+    # Nor is one theirs that is called like them.
+    assert not Backend("ann", ALL_GRANTS).may(action, ANNS)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_a_backend_goes_by_its_grants_elsewhere(action: Action) -> None:
+    assert Backend("app", ALL_GRANTS).may(action, LOBBY)
+    assert not Backend("app", Grants({"chat:*": Action})).may(action, LOBBY)
+
+
+@pytest.mark.parametrize("action", FROM_OUTSIDE)
+def test_a_backend_acts_on_personal_rooms_by_a_grant_that_names_them(action: Action) -> None:
+    assert Backend("app", ALL_GRANTS).may(action, ANNS)
+    assert not Backend("app", Grants({"*": Action})).may(action, ANNS)
+
+
+def test_managing_a_user_takes_the_grant_to_manage_the_personal_room() -> None:
+    for caller in (Backend("app", ALL_GRANTS), Identity(ANN, EVERYTHING)):
+        assert caller.manages(ANN)
+        assert caller.manages(None)
+    one = Backend("app", Grants({"@ann": ["manage"], "*": ["manage"]}))
+    assert one.manages(ANN)
+    assert not one.manages(UserId("bob"))
+    assert not one.manages(None)
+    some = Backend("app", Grants({"@a*": ["manage"]}))
+    assert some.manages(ANN)
+    assert not some.manages(None)
+    assert not Backend("app", Grants({"@*": ["publish"]})).manages(ANN)
+    assert not Identity(ANN, OPEN_GRANTS).manages(ANN)
+
+
+def test_users_speak_for_themselves_and_backends_for_anybody() -> None:
+    ann, app = Identity(ANN, EVERYTHING), Backend("app", NOTHING)
+    assert ann.speaker(None) == ann.speaker("ann") == ANN
+    with pytest.raises(Forbidden):
+        ann.speaker("bob")
+    assert app.speaker(None) is None
+    assert app.speaker("bob") == "bob"
+    with pytest.raises(BadName):
+        app.speaker("b b")
+
+
+def test_no_key_is_taken_for_a_user_s() -> None:
+    named_alike = Identity(UserId("key:app"), NOTHING), Identity(UserId("app"), NOTHING)
+    assert Backend("app", NOTHING).principal not in {user.principal for user in named_alike}
+
+
+def test_whether_anything_is_granted_at_all() -> None:
+    grants = Grants({"chat:*": ["history"], "@ann": ["publish"]})
+    assert grants.reaches(RoomId("chat:1"))
+    assert grants.reaches(ANNS)
+    assert not grants.reaches(LOBBY)
+    assert not NOTHING.reaches(LOBBY)

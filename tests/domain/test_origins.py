@@ -330,3 +330,49 @@ def test_listed_origins_are_compared_as_browsers_write_them() -> None:
 def test_a_malformed_entry_says_what_to_write_instead(listed: str, advice: str) -> None:
     with pytest.raises(ValueError, match=f"is no origin: {advice}"):
         OriginPolicy(["https://fine.example", listed], loopback=False)
+
+
+# Hosts, where there is no origin
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "localhost", "LocalHost:8000", "127.0.0.1", "127.0.0.1:8000", "[::1]:8000", "10.1.2.3"],
+)
+def test_this_machine_is_reached_by_its_own_names_and_by_addresses(host: str | None) -> None:
+    assert LOCAL.knows(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example, localhost",
+        "localhost, localhost",
+        "localhost:8000@evil.example",
+        "1a.2.3.4",
+        "localhost:x",
+        "[evil.example]",
+        " localhost",
+    ],
+)
+def test_a_name_that_was_made_to_lead_here_is_unknown(host: str) -> None:
+    assert not LOCAL.knows(host)
+    assert not OriginPolicy(["https://example.com", "null"], loopback=True, local=True).knows(host)
+
+
+def test_the_hosts_of_listed_origins_are_known() -> None:
+    policy = OriginPolicy(["https://rooms.example.com"], loopback=True, local=True)
+    assert policy.knows("rooms.example.com")
+    assert policy.knows("Rooms.Example.com:8000")
+    assert not policy.knows("example.com")
+    assert OriginPolicy(["*"], loopback=True, local=True).knows("anything.example")
+
+
+@pytest.mark.parametrize("policy", [LISTED, ANY, CLOSED, OPEN])
+def test_a_server_that_others_reach_has_any_name(policy: OriginPolicy) -> None:
+    assert policy.knows("rooms.example")

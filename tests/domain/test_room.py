@@ -3,12 +3,14 @@
 import pytest
 
 from domain.errors import NotGranted, NotJoined, Refusal
-from domain.grants import DEFAULT_GRANTS, OPEN_GRANTS, Grants, Identity
+from domain.grants import DEFAULT_GRANTS, OPEN_GRANTS, Backend, Caller, Grants, Identity
 from domain.identifiers import RoomId, UserId
 from domain.options import PresenceMode, PublishPolicy, RoomOptions
 from domain.room import Room
 
 ANN = Identity(UserId("ann"), DEFAULT_GRANTS)
+APP = Backend("app", DEFAULT_GRANTS)
+READING_APP = Backend("app", Grants({"*": ["history"]}))
 READER = Identity(UserId("ann"), Grants({"*": ["join", "history", "members"]}))
 
 
@@ -16,9 +18,9 @@ def room(options: RoomOptions | None = None, name: str = "chat") -> Room:
     return Room(RoomId(name), options or RoomOptions())
 
 
-def outcome(of: Room, identity: Identity, *, member: bool) -> type[Refusal] | None:
+def outcome(of: Room, caller: Caller, *, member: bool) -> type[Refusal] | None:
     try:
-        of.admit(identity, member=member)
+        of.admit(caller, member=member)
     except Refusal as refusal:
         return type(refusal)
     return None
@@ -28,7 +30,7 @@ def outcome(of: Room, identity: Identity, *, member: bool) -> type[Refusal] | No
 
 
 @pytest.mark.parametrize(
-    ("policy", "identity", "member", "expected"),
+    ("policy", "caller", "member", "expected"),
     [
         (PublishPolicy.GRANTED, ANN, True, None),
         (PublishPolicy.GRANTED, ANN, False, None),
@@ -37,12 +39,18 @@ def outcome(of: Room, identity: Identity, *, member: bool) -> type[Refusal] | No
         (PublishPolicy.MEMBERS, ANN, False, NotJoined),
         (PublishPolicy.MEMBERS, READER, True, NotGranted),
         (PublishPolicy.BACKEND, ANN, True, NotGranted),
+        (PublishPolicy.GRANTED, APP, False, None),
+        (PublishPolicy.MEMBERS, APP, False, None),
+        (PublishPolicy.BACKEND, APP, False, None),
+        (PublishPolicy.GRANTED, READING_APP, False, NotGranted),
+        (PublishPolicy.MEMBERS, READING_APP, False, NotGranted),
+        (PublishPolicy.BACKEND, READING_APP, False, NotGranted),
     ],
 )
 def test_who_may_publish(
-    policy: PublishPolicy, identity: Identity, member: bool, expected: type[Refusal] | None
+    policy: PublishPolicy, caller: Caller, member: bool, expected: type[Refusal] | None
 ) -> None:
-    assert outcome(room(RoomOptions(publish=policy)), identity, member=member) is expected
+    assert outcome(room(RoomOptions(publish=policy)), caller, member=member) is expected
 
 
 def test_publishing_to_a_personal_room_takes_a_grant_for_personal_rooms() -> None:

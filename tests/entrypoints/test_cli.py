@@ -337,6 +337,24 @@ def test_the_greeting_of_a_server_with_tokens_shows_none() -> None:
     assert "eyJ" not in text
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "open to this machine"),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, "tokens of users only"),
+        ({"api_key": SECRET}, "1 API key, and"),
+        (
+            {"api_key": SECRET, "api_keys": [{"name": "a", "key": "other", "rooms": {}}]},
+            "2 API keys, and",
+        ),
+    ],
+)
+def test_the_greeting_tells_who_may_use_the_http_api(settings: Any, told: str) -> None:
+    text = greeting(Settings(**settings))
+    assert f"api      {told}" in text
+    assert SECRET not in text
+
+
 def test_in_open_mode_a_key_is_made_and_a_token_printed_in_one_piece() -> None:
     settings, token = with_trial_token(Settings())
     assert token is not None

@@ -1,7 +1,9 @@
 """Workers of one machine, which answer for each other."""
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,10 @@ async def test_each_hears_what_the_others_render(tmp_path: Path) -> None:
     async with AsyncExitStack() as running:
         nodes = {name: Siblings(tmp_path, name) for name in ("a", "b", "c")}
         for name, node in nodes.items():
-            text = f"metrics of {name}".encode()
-            await running.enter_async_context(node.telling(lambda text=text: text))
+            render = partial(str.encode, f"metrics of {name}")
+            await running.enter_async_context(node.telling(render))
         assert await nodes["a"].metrics() == {"b": b"metrics of b", "c": b"metrics of c"}
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 async def test_one_that_is_gone_is_left_out(

@@ -1,0 +1,131 @@
+"""What a message costs on its way over Redis, from a client of one node to a client of another.
+
+    python -m tests.benchmarks.nodes
+
+Starts a Redis and two nodes, publishes at one of them and reads at the other, with one message in
+flight and with many, and prints the processor time of each process for a message.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import psutil
+
+from tests.peer import Peer
+from tests.redis_server import RedisServer
+from tests.server_process import ServerProcess
+
+ROOM = "chat:global"
+UNLIMITED = {
+    "HUBBUB_LIMITS__MESSAGES_PER_SECOND": "0",
+    "HUBBUB_LIMITS__COMMANDS_PER_SECOND": "0",
+}
+
+
+def processor_time(pid: int) -> float:
+    """Seconds, in user and kernel mode."""
+    spent = psutil.Process(pid).cpu_times()
+    return float(spent.user + spent.system)
+
+
+async def ready(node: ServerProcess) -> Peer:
+    """A client at a node whose Redis answers."""
+    peer = await Peer.connect(node.ws_url + "/v1/ws")
+    await peer.expect("connected")
+    await peer.expect("joined")
+    return peer
+
+
+async def flow(publisher: Peer, reader: Peer, messages: int, window: int) -> None:
+    """Publish and read them all, at most `window` in flight."""
+    room_for_more = asyncio.Semaphore(window)
+    frame = json.dumps({"type": "publish", "room": ROOM, "data": {"text": "x" * 21}})
+
+    async def read() -> None:
+        for _ in range(messages):
+            await reader.receive_raw()
+            room_for_more.release()
+
+    async def acknowledged() -> None:
+        for _ in range(messages):
+            await publisher.receive_raw()
+
+    reading = [asyncio.create_task(read()), asyncio.create_task(acknowledged())]
+    for _ in range(messages):
+        await room_for_more.acquire()
+        await publisher.send_raw(frame)
+    await asyncio.gather(*reading)
+
+
+class Cost(NamedTuple):
+    """Microseconds of processor time for a message, and how many there were in a second."""
+
+    window: int
+    publishing: float
+    reading: float
+    redis: float
+    messages_per_second: float
+
+    def row(self) -> str:
+        nodes = self.publishing + self.reading
+        times = (self.publishing, self.reading, nodes, self.redis)
+        cells = [
+            str(self.window),
+            *(f"{us:.1f}" for us in times),
+            f"{self.messages_per_second:,.0f}",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+
+async def cost(publisher: Peer, reader: Peer, pids: list[int], messages: int, window: int) -> Cost:
+    before, started = [processor_time(pid) for pid in pids], time.monotonic()
+    await flow(publisher, reader, messages, window)
+    took = time.monotonic() - started
+    here, there, redis = [
+        1e6 * (processor_time(p) - b) / messages for p, b in zip(pids, before, strict=True)
+    ]
+    return Cost(window, here, there, redis, messages / took)
+
+
+async def measure(windows: list[int], messages: int) -> list[Cost]:
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        where = {"HUBBUB_BACKEND": "redis", "HUBBUB_REDIS_URL": redis.url, **UNLIMITED}
+        nodes = []
+        for _ in range(2):
+            nodes.append(await ServerProcess.start(folder, environ=where))
+            stack.push_async_callback(nodes[-1].stop)
+        publisher, reader = [await ready(node) for node in nodes]
+        assert (await reader.ask("join", room=ROOM))["type"] == "joined"
+        pids = [nodes[0].pid, nodes[1].pid, redis.pid]
+        costs = [await cost(publisher, reader, pids, messages, window) for window in windows]
+        for peer in (publisher, reader):
+            await peer.close()
+        return costs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.nodes", description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000, metavar="N")
+    parser.add_argument("--windows", type=int, nargs="+", default=[1, 50], metavar="N")
+    wish = parser.parse_args()
+    lines = [
+        "| in flight | publishing node | reading node | both nodes | Redis | messages/s |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(each.row() for each in asyncio.run(measure(wish.windows, wish.messages))),
+        "",
+        "Microseconds of processor time for a message, the WebSockets at both ends included.",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
