@@ -1,0 +1,296 @@
+// The client: one connection, its commands and their answers, the token, and the rooms.
+
+import { Emitter, HubbubError } from "./events.js";
+import { Link, address } from "./link.js";
+import { Outbox } from "./outbox.js";
+import { Room } from "./room.js";
+
+const LONGEST = 2 ** 31 - 1; // ms that a timer takes
+const offline = () => new HubbubError("offline", "there is no connection", true);
+
+export class Hubbub extends Emitter {
+  user = null;
+  rooms = new Map();
+  limits = {};
+  #url;
+  #getToken;
+  #guest; // where the name of a guest is kept
+  #link;
+  #outbox;
+  #range;
+  #grace;
+  #requests = new Map();
+  #ids = 0;
+  #token = null;
+  #renewAt = Infinity; // ms since 1970: 80 % of the token's life
+  #renewal;
+  #forgiven = false; // for one expired token, until the next connection
+
+  /** Connects at once. All options are described in index.d.ts. */
+  constructor(url, options = {}) {
+    super();
+    const { getToken, user, storage, backoff = [0.5, 20], grace = 10, WebSocket } = options;
+    this.#url = address(url);
+    if (this.#url.pathname === "/") this.#url.pathname = "/v1/ws";
+    this.#getToken = getToken;
+    this.#range = backoff;
+    this.#grace = grace;
+    this.user = user ?? this.#url.searchParams.get("user");
+    const place = this.#url.origin + this.#url.pathname;
+    if (!this.user && !getToken && !this.#url.searchParams.has("token")) {
+      this.#guest = `hubbub guest ${place}`;
+      this.user = session()?.getItem(this.#guest) ?? null;
+    }
+    this.#outbox = new Outbox(this, storage, `hubbub ${place}`);
+    this.#link = new Link(
+      {
+        target: () => this.#target(),
+        received: (frame) => this.#received(frame),
+        changed: (event) => this.#changed(event),
+        backoff: (tries) => this._backoff(tries),
+        probe: () => this.#link.send('{"type":"ping"}'),
+        pardons: (cause) => this.#pardons(cause),
+      },
+      WebSocket,
+    );
+    this.connect();
+  }
+
+  get state() {
+    return this.#link.state;
+  }
+
+  /** What was published and not answered yet, oldest first. */
+  get pending() {
+    return this.#outbox.pending;
+  }
+
+  /** Begin again after `closed`. */
+  connect() {
+    this.#link.start();
+  }
+
+  close() {
+    this.#link.stop();
+  }
+
+  join(name, options = {}) {
+    if (this.rooms.has(name)) throw new Error(`already in ${name}`);
+    const room = new Room(this, name, options);
+    this.rooms.set(name, room);
+    if (this.state === "connected") room._enter();
+    return room;
+  }
+
+  async publish(room, data, { ephemeral = false, echo = true } = {}) {
+    if (this.state === "closed") throw new HubbubError("closed", "the client is closed");
+    const frame = { type: "publish", room, data };
+    if (!echo) frame.echo = false;
+    if (!ephemeral) return this.#outbox.add(frame);
+    if (!this.#outbox.admits(room)) return null;
+    frame.ephemeral = true;
+    this._fits(JSON.stringify(frame));
+    return new Promise((resolve, reject) => {
+      const failed = (error) => (error.retry ? resolve(null) : reject(error));
+      this._ask(frame, () => resolve(null), failed, { once: true });
+    });
+  }
+
+  // For the other files
+
+  /** `done` or `failed` is called in the turn of the reply. A `kept` command outlives the
+   *  connection; one to be tried `once` is not repeated for an error that would allow it. */
+  _ask(frame, done, failed, { kept = false, once = false } = {}) {
+    if (!kept && this.state !== "connected") return failed(offline());
+    const id = ++this.#ids;
+    const text = JSON.stringify({ ...frame, id });
+    this.#requests.set(id, { text, done, failed, kept, once, tries: 0 });
+    this.#repeat(id);
+  }
+
+  _send(text) {
+    this.#link.send(text);
+  }
+
+  /** Throws for a frame that the server would not read. */
+  _fits(text) {
+    const limit = this.limits.frame_bytes ?? Infinity;
+    if (text.length * 3 <= limit || new TextEncoder().encode(text).length <= limit) return;
+    throw new HubbubError("message_too_large", `a frame holds ${limit} bytes`);
+  }
+
+  /** Whether publishing to a room need not wait for a join on its way. */
+  _open(name) {
+    return this.state === "connected" && (this.rooms.get(name)?.live ?? true);
+  }
+
+  _backoff(tries) {
+    const [least, most] = this.#range;
+    return least + Math.random() * (Math.min(most, 4 * least * 2 ** tries) - least);
+  }
+
+  _cut(reason) {
+    this.#link.cut(reason);
+  }
+
+  _flush() {
+    this.#outbox.flush();
+  }
+
+  /** The room has another log, which knows nothing of the keys sent before. */
+  _forget(room) {
+    this.#outbox.forget(room);
+  }
+
+  _silent(room) {
+    return this.#outbox.silent(room);
+  }
+
+  /** A failure that no promise tells of. */
+  _trouble(error) {
+    if (!this._emit("error", error)) console.error(error);
+  }
+
+  // The connection
+
+  async #target() {
+    const url = new URL(this.#url);
+    if (!this.#getToken) {
+      if (this.user) url.searchParams.set("user", this.user);
+      return [url.href];
+    }
+    if (!this.#token || Date.now() >= this.#renewAt) {
+      this.#renewAt = Infinity;
+      this.#token = await this.#fetch();
+    }
+    return [url.href, ["hubbub.v1", `bearer.${this.#token}`]];
+  }
+
+  async #fetch() {
+    const token = await this.#getToken();
+    if (token) return token;
+    const error = new HubbubError("token_missing", "token_missing: getToken gave none");
+    throw Object.assign(error, { close: 4001 });
+  }
+
+  #pardons({ code, reason }) {
+    const expired = code === 4001 && String(reason).startsWith("token_expired");
+    if (!expired || this.#forgiven || !this.#getToken) return false;
+    return (this.#forgiven = true);
+  }
+
+  #changed(event) {
+    if (event.state !== "connected" && event.state !== "connecting") this.#lost(event);
+    this._emit("state", event);
+  }
+
+  #lost({ state, code, reason }) {
+    clearTimeout(this.#renewal);
+    this.#renewal = undefined;
+    if (code === 4001 || code === 4101) this.#token = null;
+    for (const room of this.rooms.values()) room._lost();
+    this.#outbox.lost();
+    const end = state === "closed" && new HubbubError("closed", `${code} ${reason}`);
+    for (const [id, { kept, failed }] of this.#requests) {
+      if (kept && !end) continue;
+      this.#requests.delete(id);
+      failed(end || offline());
+    }
+    if (!end) return;
+    this.#outbox.end(end, code);
+    for (const room of this.rooms.values()) room._closed(end);
+  }
+
+  #connected({ user_id: user, limits = {}, ping_interval: interval, expires_in: life }) {
+    this.#forgiven = false;
+    this.user = user;
+    this.limits = limits;
+    if (this.#guest) session()?.setItem(this.#guest, user);
+    this.#expires(life);
+    this.#outbox.restore(user, limits);
+    const kept = [...this.#requests.keys()];
+    this.#link.established(interval + this.#grace);
+    for (const room of this.rooms.values()) room._enter();
+    for (const id of kept) this.#repeat(id);
+    this.#outbox.flush();
+  }
+
+  #received(frame) {
+    switch (frame.type) {
+      case "connected":
+        return this.#connected(frame);
+      case "disconnect":
+        return this.#link.farewell(frame);
+      case "ack":
+      case "error":
+      case "history":
+      case "joined":
+      case "members":
+        return this.#answered(frame);
+      default:
+        this.rooms.get(frame.room)?._pushed(frame);
+    }
+  }
+
+  #answered(frame) {
+    const error = frame.type === "error" && new HubbubError(frame.code, frame.message, frame.retry);
+    if (this.#outbox.answered(frame, error)) return;
+    const request = this.#requests.get(frame.id);
+    if (!request) {
+      if (error && frame.id === undefined) this._trouble(error);
+    } else if (error.retry && !request.once) {
+      const wait = frame.retry_after ?? this._backoff(request.tries++);
+      // Many were refused together as a rule; they should not come back together.
+      setTimeout(() => this.#repeat(frame.id), (wait + Math.random() / 2) * 1000);
+    } else {
+      this.#requests.delete(frame.id);
+      if (error) request.failed(error);
+      else request.done(frame);
+    }
+  }
+
+  #repeat(id) {
+    const request = this.#requests.get(id);
+    if (request && this.state === "connected") this.#link.send(request.text);
+  }
+
+  // The token
+
+  #expires(life) {
+    clearTimeout(this.#renewal);
+    if (life === undefined || !this.#getToken) return;
+    this.#renewAt = Date.now() + life * 800;
+    this.#renewal = setTimeout(() => this.#renew(0), Math.min(life * 800, LONGEST));
+  }
+
+  async #renew(tries) {
+    const mine = this.#renewal; // another one, or none, once the connection is lost
+    const again = (error) => {
+      if (mine !== this.#renewal) return;
+      this._trouble(error);
+      this.#renewal = setTimeout(() => this.#renew(tries + 1), this._backoff(tries) * 1000);
+    };
+    let token;
+    try {
+      token = await this.#fetch();
+    } catch (error) {
+      return again(error);
+    }
+    if (mine !== this.#renewal) return;
+    const renewed = ({ expires_in: life }) => {
+      this.#token = token;
+      this.#expires(life);
+    };
+    this._ask({ type: "auth", token }, renewed, again);
+  }
+}
+
+/** Survives a reload and ends with the tab; not there outside of pages, or where they may not keep
+ *  anything. */
+function session() {
+  try {
+    return globalThis.sessionStorage;
+  } catch {
+    return undefined;
+  }
+}
