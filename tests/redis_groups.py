@@ -161,6 +161,11 @@ class RedisCluster(_Group):
         for node in dict.fromkeys((to, source, *self.nodes)):
             node.command("CLUSTER", "SETSLOT", slot, "NODE", self._ids[to])
 
+    def end_subscriptions(self, key: str) -> None:
+        """Let the owner of a slot end the subscriptions to its channels, as if it had moved."""
+        owner = self.owner(key)
+        owner.command("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", self._ids[owner])
+
     def move(self, key: str, to: RedisServer) -> None:
         """Move the slot of a key, with what it holds, while it is used."""
         self.begin_move(key, to)

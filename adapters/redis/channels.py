@@ -56,8 +56,10 @@ class _Channel:
 class Channels(Hearer):
     """The subscriptions of one node, one connection to each server. `store` must run too."""
 
-    def __init__(self, store: Store, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(self, store: Store, heartbeat: float = HEARTBEAT, prefix: str = "hubbub") -> None:
+        """`prefix` begins the names of the channels of its own."""
         self._store = store
+        self._prefix = prefix
         self._heartbeat = heartbeat
         self._channels: dict[bytes, _Channel] = {}
         self._pulses: dict[Ear, Pulse] = {}
@@ -191,7 +193,7 @@ class Channels(Hearer):
         ear = self._ears.get(address)
         if ear is None:
             ear = self._ears[address] = Ear(address, self._store.sharded, self)
-            self._pulses[ear] = Pulse(ear, self._store)
+            self._pulses[ear] = Pulse(ear, self._store, self._prefix)
             if self._group is not None:
                 self._tasks[ear] = self._group.create_task(ear.run())
         return ear

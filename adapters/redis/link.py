@@ -153,7 +153,7 @@ class Link(asyncio.Protocol):
 
     async def _introduce(self, address: Address) -> None:
         hello: Command = ("HELLO", 3)
-        if address.password:
+        if address.username or address.password:
             hello += ("AUTH", address.username or "default", address.password)
         told = await self.call(*hello, "SETNAME", CLIENT_NAME)
         self.client_id = told[b"id"]

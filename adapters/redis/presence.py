@@ -122,8 +122,8 @@ class RedisPresence(Presence):
         agenda = self._agenda
         now = agenda.now()
         self._graces.end_due()
-        for room in list(agenda.unsettled):
-            if room.live:  # else what Redis holds is about to be known
+        for room, not_before in list(agenda.unsettled.items()):
+            if not_before <= now and room.live:  # else what Redis holds is about to be known
                 del agenda.unsettled[room]
                 self._seating.say_again(room)
                 agenda.settle(room)

@@ -13,16 +13,16 @@ class Agenda:
     def __init__(self, clock: Callable[[], float], metrics: Metrics) -> None:
         self.now = clock
         self._metrics = metrics
-        self.unsettled: dict[AttendedRoom, None] = {}  # seats to speak of once more
-        self.stale: dict[AttendedRoom, float] = {}  # to be read, and not before when
+        self.unsettled: dict[AttendedRoom, float] = {}  # seats to speak of again, not before when
+        self.stale: dict[AttendedRoom, float] = {}  # to be read, not before when
         self.lagging: dict[AttendedRoom, None] = {}  # the feed is behind, or somebody waits
         self.idle: dict[AttendedRoom, float] = {}  # nobody sits here, and since when
         self.graces: dict[RoomId, float] = {}  # when the next one ends that is ours to end
 
-    def settle(self, room: AttendedRoom) -> None:
+    def settle(self, room: AttendedRoom, pause: float = 0.0) -> None:
         """Take note of a room whose seats changed."""
         if room.unsettled:
-            self.unsettled[room] = None
+            self.unsettled.setdefault(room, self.now() + pause)
         if room.unused:
             self.idle.setdefault(room, self.now())
 

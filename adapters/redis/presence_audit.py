@@ -58,8 +58,8 @@ class Audit:
             found = await self._store.command(who, "HMGET", who, "life", "revision")
         except HubbubError:
             return  # what is wrong there is noticed elsewhere
-        if not room.live or replica.life != life:
-            return
+        if not room.live or replica.life != life or self._rooms.find(room.id) is not room:
+            return  # read anew, or left, meanwhile
         now_life, now_revision = found[0] or b"", int(found[1] or 0)
         if now_life != life or now_revision < revision:
             self._agenda.reread(room, "audit")

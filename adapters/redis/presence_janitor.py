@@ -52,6 +52,8 @@ class Janitor:
                 await self.clear(dead)
             except HubbubError as failure:  # it is left to somebody once more, soon
                 logger.warning("clearing away node %s: %s", dead, failure.message)
+            else:
+                self._lease.renew_now()  # there may be more of them
 
     async def clear(self, dead: str) -> None:
         """Take all seats of a dead node. Raises Unavailable and OutcomeUnknown."""

@@ -21,6 +21,7 @@ from domain.identifiers import SessionId, UserId
 # What may have happened; see scripts/presence_seat.lua.
 JOINED, GRACED, ABSENT, FULL, OTHER = b"joined", b"graced", b"absent", b"full", b"other"
 
+PAUSE = 0.5  # seconds before something is said again that could not be said
 _MAX_AGAIN = 1000  # seats of a room spoken of again at a time
 
 
@@ -67,7 +68,7 @@ class Seating:
                 _let_in(seat, entering, answer)
             room.tidy(user, seat)
             if room.unsettled or not room.seats:
-                self._agenda.settle(room)
+                self._agenda.settle(room, PAUSE if isinstance(answer, HubbubError) else 0.0)
 
         self._store.submit(SEAT, room.keys, arguments, done)
 

@@ -19,7 +19,7 @@ class Pulse:
     `healthy`: what was published on this connection was heard.
     """
 
-    def __init__(self, ear: Ear, store: Store) -> None:
+    def __init__(self, ear: Ear, store: Store, prefix: str) -> None:
         self.healthy = False
         self.key = b""
         self._name = ""
@@ -28,7 +28,7 @@ class Pulse:
         self._due = False  # something has to be heard
         self._misses = 0
         self._owed: object | None = None  # what the ear was owed when the last pulse was heard
-        self._tag = secrets.token_hex(8)
+        self._stem = f"{prefix}:{{{secrets.token_hex(8)}"
 
     def connected(self) -> None:
         self._due = False
@@ -77,7 +77,7 @@ class Pulse:
             self._begin()
 
     def _begin(self) -> None:
-        names = (f"hubbub:{{{self._tag}-{number}}}:pulse" for number in itertools.count())
+        names = (f"{self._stem}-{number}}}:pulse" for number in itertools.count())
         for name in itertools.islice(names, _TRIES):
             if self._belongs(name):
                 self._name, self.key = name, name.encode()

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from adapters.redis.addresses import Address
-from adapters.redis.link import OPEN_DEADLINE, Link, LinkLost, ReplyError
+from adapters.redis.link import Link, LinkLost, ReplyError
 from adapters.redis.shard import Shard
 from adapters.redis.topology import Discovery, Owned
 
 PERIOD = 1.0  # seconds between two questions, also when all is well: see Sentinels
+ASK_DEADLINE = 0.75  # seconds for an answer: one that is gone must not keep us from the others'
 
 
 class _Opinion(NamedTuple):
@@ -52,13 +53,14 @@ class Sentinels(Discovery):
 
     async def _ask(self, seed: Address) -> _Opinion:
         try:
-            async with asyncio.timeout(OPEN_DEADLINE):
+            async with asyncio.timeout(ASK_DEADLINE):
                 link = self._links.get(seed)
                 if link is None or not link.is_open:
                     link = self._links[seed] = await Link.open(seed)
                 told = await link.call("SENTINEL", "MASTER", self._master)
         except TimeoutError:
-            self._links.pop(seed).close()
+            if seed in self._links:
+                self._links.pop(seed).close()
             raise LinkLost(f"{seed} does not answer") from None
         host, port = told[b"ip"].decode(), int(told[b"port"])
         return _Opinion(int(told[b"config-epoch"]), self._server.at(host, port))

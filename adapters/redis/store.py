@@ -154,6 +154,7 @@ class Store:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK)
+            await asyncio.sleep(0)  # had the loop been busy, replies may lie there unread
             now = time.monotonic()
             for shard in self._map.all:
                 shard.watch(now)

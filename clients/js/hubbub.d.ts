@@ -115,6 +115,8 @@ export interface HubbubEvents {
   published: PendingMessage & { position: Published };
   /** It will not have one; with code `unknown` it may have. */
   failed: PendingMessage & { error: Error };
+  /** The server put you into a room you did not ask for. Without a listener it is passed over. */
+  entered: Room;
   /** What no promise tells of. Without a listener it is written to the console. */
   error: Error;
 }

@@ -121,22 +121,36 @@ class _Sheet:
     """What streams over the same rooms in the same order share: the stamping of the bytes that
     they were handed last, by where they stood before."""
 
-    __slots__ = ("__weakref__", "_done", "_frames", "_places", "_split")
+    __slots__ = (
+        "__weakref__",
+        "_done",
+        "_places",
+        "_split",
+        "after",
+        "before",
+        "frames",
+        "stamped",
+    )
 
     def __init__(self, rooms: Sequence[RoomId], split: _Splitter) -> None:
         self._split = split
         self._places = {room.encode(): place for place, room in enumerate(rooms)}
-        self._frames = b""
         self._done: dict[tuple[bytes, ...], tuple[tuple[bytes, ...], bytes]] = {}
+        # The last that was asked for, so that whoever asks for the same need not look it up.
+        self.frames = b""
+        self.before: tuple[bytes, ...] = ()
+        self.after: tuple[bytes, ...] = ()
+        self.stamped = b""
 
-    def stamp(self, marks: tuple[bytes, ...], frames: bytes) -> tuple[tuple[bytes, ...], bytes]:
-        """The marks after these events, and the events with whole ids."""
-        if frames is not self._frames:
-            self._frames, self._done = frames, {}
-        stamped = self._done.get(marks)
-        if stamped is None:
-            stamped = self._done[marks] = self._stamp(list(marks), frames)
-        return stamped
+    def stamp(self, marks: tuple[bytes, ...], frames: bytes) -> None:
+        """Find the marks `after` these events, and the events with whole ids."""
+        if frames is not self.frames:
+            self.frames, self._done = frames, {}
+        found = self._done.get(marks)
+        if found is None:
+            found = self._done[marks] = self._stamp(list(marks), frames)
+        self.before = marks
+        self.after, self.stamped = found
 
     def _stamp(self, marks: list[bytes], frames: bytes) -> tuple[tuple[bytes, ...], bytes]:
         places, events = self._places, []
@@ -175,5 +189,8 @@ class _Stamp:
         self._marks = marks
 
     def __call__(self, frames: bytes) -> bytes:
-        self._marks, stamped = self._sheet.stamp(self._marks, frames)
-        return stamped
+        sheet = self._sheet
+        if frames is not sheet.frames or self._marks is not sheet.before:
+            sheet.stamp(self._marks, frames)
+        self._marks = sheet.after
+        return sheet.stamped

@@ -166,9 +166,8 @@ class _MainConversation(Conversation):
 
     async def _enter(self, room: RoomId) -> None:
         try:
-            if room not in self._session.memberships:
-                told = partial(self._joined, None)
-                await self._cases.join(self._session, room, told, invited=True)
+            told = partial(self._joined, None)
+            await self._cases.join(self._session, room, told, invited=True)
         except HubbubError as error:
             self._not_entered(room, error)
         except Exception:

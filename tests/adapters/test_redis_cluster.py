@@ -155,6 +155,16 @@ async def test_a_subscription_follows_when_nothing_is_published(
         assert await notes.number(2) == [None, b"x"]
 
 
+async def test_a_subscription_that_the_owner_ends_is_renewed(redis_cluster: RedisCluster) -> None:
+    async with node_at(redis_cluster.url) as node:
+        notes = Notes()
+        await node.channels.subscribe(FEED, notes)
+        redis_cluster.end_subscriptions(FEED)
+        assert await notes.number(1) == [None]
+        assert await node.publish("x", FEED) == 1
+        assert await notes.number(2) == [None, b"x"]
+
+
 async def test_a_slot_that_is_in_two_places(redis_cluster: RedisCluster) -> None:
     async with node_at(redis_cluster.url) as node:
         to = another(redis_cluster, LIST)

@@ -80,6 +80,20 @@ async def test_a_dead_nodes_users_leave_once(nodes: RedisNodes) -> None:
     assert not nodes.client.exists(f"hubbub:{{nodes}}:rooms:{one.name}")
 
 
+async def test_many_that_die_at_once_are_gone_in_the_same_time(nodes: RedisNodes) -> None:
+    survivor = await nodes.start()
+    await survivor.enter("host")
+    dying = [await nodes.start() for _ in range(6)]
+    for at, node in enumerate(dying):
+        await node.enter(f"user{at}")
+    await nodes.advance(LEASE)
+    for node in dying:
+        await node.die()
+    await nodes.advance(DEATH - 1)
+    await until(lambda: len(survivor.notes.changes) == 13)  # no more time passes
+    assert await survivor.users() == {"host": 1}
+
+
 async def test_two_janitors_at_once_tell_it_once(nodes: RedisNodes) -> None:
     one, two, three = [await nodes.start() for _ in range(3)]
     await two.enter("host2")
@@ -131,6 +145,18 @@ async def test_a_dead_nodes_graces_end_at_their_time(nodes: RedisNodes) -> None:
     await three.enter("host3")
     await nodes.advance(2 * DEATH)
     assert await three.users() == {"host3": 1}
+
+
+async def test_a_dead_nodes_graces_end_where_nobody_else_is(nodes: RedisNodes) -> None:
+    one, two = await nodes.start(grace=60.0), await nodes.start(grace=60.0)
+    await one.enter("ann")
+    await one.leave("ann", clean=False)
+    await nodes.advance(LEASE)
+    await one.die()
+    await nodes.advance(DEATH)
+    assert await two.users() == {"ann": 0}
+    await nodes.advance(40)
+    assert nodes.rooms_keys() == []
 
 
 async def test_a_node_that_slept_too_long_says_again_who_is_there(nodes: RedisNodes) -> None:
@@ -326,7 +352,8 @@ async def test_what_was_missed_on_the_feed_is_told_as_a_difference(nodes: RedisN
     assert one.notes.told()[3:] == [(LEAVE, "ann"), (JOIN, "cid")]
     assert versions(one) == [1, 2, 3, 7, 7]
     assert {change.count for change in one.notes.changes[3:]} == {3}
-    await two.enter("dan")
+    async with nodes.time_passing():  # the other one may be reading still
+        await two.enter("dan")
     await nodes.settle()
     assert versions(one)[-1] == 8
 

@@ -175,6 +175,16 @@ def test_what_happened_while_it_was_read_is_told(truth: Truth) -> None:
     assert told(changes) == [(JOIN, "bob", 2), (LEAVE, "ann", 3)]
 
 
+def test_what_happened_between_two_pages_is_told(truth: Truth) -> None:
+    truth.came("ann")
+    first = truth.page("ann", cursor="7")
+    heard = (truth.came("bob"), truth.seated("ann", 2), truth.went("ann"))
+    replica = Replica(CHAT)
+    changes = read(replica, first, truth.page("bob"), heard=heard)
+    assert told(changes) == [(JOIN, "bob", 2), (LEAVE, "ann", 3)]
+    assert users(replica) == {"bob": 1}
+
+
 def test_what_happened_before_the_page_is_not_told(truth: Truth) -> None:
     replica = Replica(CHAT)
     heard = (truth.came("ann"), truth.came("bob"))

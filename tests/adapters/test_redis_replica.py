@@ -155,12 +155,15 @@ def test_what_came_meanwhile_is_delivered_after_what_was_read() -> None:
     assert (seqs(messages), replica.live) == ([6, 7, 8, 9], True)
 
 
-def test_the_first_of_what_came_meanwhile_must_follow_what_was_read() -> None:
+@pytest.mark.parametrize("meanwhile", [(10,), (10, 11)])
+def test_the_first_of_what_came_meanwhile_must_follow_what_was_read(
+    meanwhile: tuple[int, ...],
+) -> None:
     """Comparing neighbours only would let an empty log and a buffer that begins too late pass."""
     replica = held(8)
     replica.begin_reading()
-    replica.receive(record(10), 0.0)
-    replica.receive(record(11), 0.0)
+    for seq in meanwhile:
+        replica.receive(record(seq), 0.0)
     assert go_on(replica, view(8)) == []
     assert (replica.live, timeline(replica).top) == (False, 8)
 

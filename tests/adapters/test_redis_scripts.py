@@ -420,6 +420,14 @@ def test_what_may_have_been_done_and_trimmed_is_unknown(room: Room, keep: Retent
     assert room.state() == before
 
 
+def test_what_somebody_may_have_taken_out_of_the_log_is_unknown(room: Room) -> None:
+    room.publish()
+    room.publish(id_="lost")
+    room.publish()
+    room.client.xdel(room.keys.log, "2-0")
+    assert room.publish(id_="lost", again=("", 0)) == [b"UNKNOWN"]
+
+
 def test_with_nothing_numbered_since_it_was_not_done(room: Room) -> None:
     keep = Retention(0, 600.0)
     known = (room.publish(keep=keep)[1].decode(), 1)

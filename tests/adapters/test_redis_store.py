@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -283,6 +284,17 @@ async def test_a_master_that_becomes_a_replica_and_back(start_redis: StartRedis)
     assert pushed(server) == list(range(20))
 
 
+async def test_a_replica_is_no_store(
+    start_redis: StartRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis("replicaof 127.0.0.1 1", "replica-read-only no")
+    made = Store(server.url)
+    async with running(made):
+        await until(lambda: "it is a replica" in caplog.text)
+        assert not made.healthy
+        assert not made.send_command(LIST, ("RPUSH", LIST, "x"))
+
+
 async def test_a_server_that_loads_its_data(start_redis: StartRedis) -> None:
     slowly = ("key-load-delay 3000", "loading-process-events-interval-bytes 1024")
     server = start_redis("appendonly yes", "appendfsync always", *slowly)
@@ -292,11 +304,11 @@ async def test_a_server_that_loads_its_data(start_redis: StartRedis) -> None:
             client.set(f"k{number}", "y" * 1000)
     async with storing(server.url) as made:
         server.kill()
-        outcomes = Outcomes()
-        starting = asyncio.to_thread(server.start)
-        push(made, outcomes, 0)
+        await until(lambda: not made.healthy)
+        starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+        await until(lambda: made.healthy)
+        assert server.command("INFO", "persistence")["loading"] == 0
         await starting
-        assert await outcomes.one() == 1
 
 
 # Connections that are lost
@@ -397,6 +409,37 @@ async def test_a_server_that_is_gone(start_redis: StartRedis) -> None:
         with pytest.raises(Unavailable):
             await made.run_script(PUSH, [LIST], ["x"])
         assert not made.send_command(LIST, ("PUBLISH", "x", "y"))
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_what_was_given_up_is_forgotten(start_redis: StartRedis) -> None:
+    """However long a server is gone, no more is kept than what has time left."""
+    server = start_redis()
+    async with storing(server.url) as made:
+        server.kill()
+        await until(lambda: not made.healthy)
+
+        def args(_: int) -> list[str]:
+            return ["x"]
+
+        kept, outcomes = weakref.ref(args), Outcomes()
+        made.submit(PUSH, [LIST], args, outcomes.done(0))
+        del args
+        assert kept() is not None
+        assert isinstance(await outcomes.one(), Unavailable)
+        await until(lambda: kept() is None)
+
+
+async def test_no_answer_in_time(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "DEADLINE", 0.5)
+    server = start_redis()
+    async with storing(server.url) as made:
+        server.pause()
+        with pytest.raises(OutcomeUnknown):
+            await made.run_script(PUSH, [LIST], ["slow"])
+        server.resume()
+        assert await made.run_script(PUSH, [LIST], ["x"]) == 2
+    assert server.command("LRANGE", LIST, 0, -1) == ["slow", "x"]
 
 
 @pytest.mark.usefixtures("hurried")

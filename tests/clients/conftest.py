@@ -51,7 +51,7 @@ class Scene:
         self.proxy.target = server.port
         return server
 
-    async def start(self, tokens: Callable[[], str] | None = None) -> Driver:
+    async def start(self, tokens: Callable[[], str | None] | None = None) -> Driver:
         """A client that is not connected yet."""
         driver = await Driver.start(self._kind, tokens)
         self._stack.push_async_callback(driver.end)

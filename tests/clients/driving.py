@@ -79,9 +79,10 @@ def _version(node: str) -> int:
 
 
 class Driver:
-    """`tokens` gives an answer to each `need_token`. Events are kept, and taken by `expect`."""
+    """`tokens` gives an answer to each `need_token`, or None to leave it to the test. Events are
+    kept, and taken by `expect`."""
 
-    def __init__(self, process: Process, tokens: Callable[[], str] | None) -> None:
+    def __init__(self, process: Process, tokens: Callable[[], str | None] | None) -> None:
         self._process = process
         self._tokens = tokens
         self.events: list[Frame] = []
@@ -91,7 +92,7 @@ class Driver:
         self._errors = asyncio.create_task(self._drain())
 
     @classmethod
-    async def start(cls, kind: str, tokens: Callable[[], str] | None = None) -> "Driver":
+    async def start(cls, kind: str, tokens: Callable[[], str | None] | None = None) -> "Driver":
         process = await asyncio.create_subprocess_exec(
             *command_line(kind),
             *(["--token"] if tokens is not None else []),
@@ -110,7 +111,9 @@ class Driver:
             self.events.append(event)
             self._news.set()
             if event["event"] == "need_token" and self._tokens is not None:
-                self.do("token", ref=event["ref"], token=self._tokens())
+                token = self._tokens()
+                if token is not None:
+                    self.do("token", ref=event["ref"], token=token)
 
     async def _drain(self) -> str:
         assert self._process.stderr is not None

@@ -40,7 +40,10 @@ def passed(node: list[str], names: tuple[str, ...], client: str) -> int:
     command = [*node, "--test", "--test-reporter=tap", *files]
     done = run(command, CLIENT, HUBBUB_CLIENT=client, HUBBUB_PYTHON=sys.executable)
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = {name: int(count) for name, count in re.findall(r"^# (\w+) (\d+)$", done.stdout, re.M)}
+    counts = {
+        name: int(count)
+        for name, count in re.findall(r"^# (\w+) (\d+)$", done.stdout, re.MULTILINE)
+    }
     assert counts["skipped"] == counts["cancelled"] == 0, done.stdout
     return counts["pass"]
 

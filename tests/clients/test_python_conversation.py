@@ -426,13 +426,14 @@ def test_what_does_not_last_is_lost_with_its_connection() -> None:
 
 def test_the_end_is_told_to_everybody_who_waits() -> None:
     talk = Talk().begin()
-    talk.member()
-    talk.publish()
+    talk.publish("sent")
     talk.said()
-    talk.publish()
+    talk.publish("not sent yet")
     talk.it.end(Disconnected(4003, "enough"))
-    talk.publish()
-    assert [isinstance(outcome, Disconnected) for outcome in talk.outcomes] == [True] * 3
+    talk.publish("too late")
+    sent, *others = talk.outcomes
+    assert isinstance(sent, OutcomeUnknown)
+    assert [isinstance(outcome, Disconnected) for outcome in others] == [True, True]
 
 
 # A reader that does not keep up

@@ -1,6 +1,7 @@
 """The Python client as its users have it, against a real server in the same loop."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -240,7 +241,7 @@ async def test_a_token_without_another_ends_with_it(
 ) -> None:
     monkeypatch.setattr("application.session.EXPIRY_LEEWAY", 0.0)
     server = await serve(**JWT)
-    async with connect(server.url, token("ann", 0.5), **QUICK) as hub:
+    async with connect(server.url, token("ann", 2.0), **QUICK) as hub:
         async with asyncio.timeout(DEADLINE):
             change = await hub.closed()
     assert (change.state, change.code) == (State.CLOSED, 4101)
@@ -249,7 +250,7 @@ async def test_a_token_without_another_ends_with_it(
 async def test_the_token_of_another_user_is_the_end(serve: Serve) -> None:
     """Keys and positions are one user's."""
     server = await serve(**JWT)
-    users = iter(["ann", "bob"])
+    users = itertools.chain(["ann"], itertools.repeat("bob"))
     async with redis_proxy(server.port) as line:
         url = f"ws://127.0.0.1:{line.port}"
         async with connect(url, lambda: token(next(users), 0.01), **QUICK) as hub:

@@ -326,7 +326,7 @@ async def test_workers_are_one_server_and_stop_together(
 async def test_who_was_on_a_node_that_is_killed_leaves_once(
     redis_url: str, nodes: Nodes, serve_process: ServeProcess
 ) -> None:
-    node = await nodes.start()
+    node = await nodes.start(ping_interval=600)
     witness, _ = await node.member("witness", "r")
     doomed = await serve_process(HUBBUB_BACKEND="redis", HUBBUB_REDIS_URL=redis_url)
     for user in ("ann", "bob"):

@@ -10,6 +10,8 @@ from dependency_injector import errors, providers
 
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.presence import MemoryPresence
+from adapters.redis.broker import RedisBroker
+from adapters.redis.presence import RedisPresence
 from domain.errors import TokenInvalid
 from entrypoints.asgi import build_container
 from entrypoints.container import Container
@@ -21,21 +23,39 @@ def jwt_with(key_file: Path) -> dict[str, Any]:
     return {"auth": {"mode": "jwt", "public_key_file": key_file}}
 
 
+REDIS: dict[str, Any] = {"backend": "redis", "redis_url": "redis://127.0.0.1"}
+ONLY_WITH_REDIS = {"store", "channels", "keyspace"}
+
+
 def provided(container: Container) -> dict[str, providers.Provider[Any]]:
-    return {name: provider for name, provider in container.providers.items() if name != "settings"}
+    """What there is for the configured backend, but `beneath`, which lists some of it."""
+    left_out = {"settings", "beneath"}
+    if container.settings().backend == "memory":
+        left_out |= ONLY_WITH_REDIS
+    found: dict[str, providers.Provider[Any]] = container.providers
+    return {name: provider for name, provider in found.items() if name not in left_out}
 
 
-@pytest.mark.parametrize("settings", [{}, JWT], ids=["open", "jwt"])
+@pytest.mark.parametrize("settings", [{}, JWT, REDIS], ids=["open", "jwt", "redis"])
 async def test_everything_resolves_and_only_once(settings: dict[str, Any]) -> None:
     container = build_container(Settings(**settings))
     for name, provider in provided(container).items():
         assert provider() is provider(), name
 
 
+async def test_the_connections_to_redis_are_kept_by_the_node_that_uses_them() -> None:
+    container = build_container(Settings(**REDIS))
+    assert container.beneath() == [container.store(), container.channels()]
+    assert not build_container(Settings()).beneath()
+
+
 async def test_the_backend_is_a_setting() -> None:
     container = build_container(Settings())
     assert isinstance(container.broker(), MemoryBroker)
     assert isinstance(container.presence(), MemoryPresence)
+    container = build_container(Settings(**REDIS))
+    assert isinstance(container.broker(), RedisBroker)
+    assert isinstance(container.presence(), RedisPresence)
 
 
 async def test_two_containers_share_nothing() -> None:
@@ -51,11 +71,11 @@ def test_a_container_without_settings_is_refused() -> None:
         Container().check_dependencies()
 
 
-def test_a_backend_that_is_not_there_yet_is_told() -> None:
-    given: dict[str, Any] = {"backend": "redis", "redis_url": "redis://127.0.0.1"}
-    container = build_container(Settings(**given))
-    with pytest.raises(SettingsError, match="HUBBUB_BACKEND"):
-        container.broker()
+def test_a_redis_address_that_cannot_be_read_is_told_without_its_password() -> None:
+    container = build_container(Settings(**{**REDIS, "redis_url": "redis://:canary@host:port"}))
+    with pytest.raises(SettingsError, match="HUBBUB_REDIS_URL") as told:
+        container.store()
+    assert "canary" not in str(told.value)
 
 
 async def test_tokens_are_checked_with_the_configured_key(tmp_path: Path) -> None:

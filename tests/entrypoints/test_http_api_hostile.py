@@ -208,7 +208,8 @@ async def test_who_hangs_up_harms_nobody(serve: Serve) -> None:
     server = await serve()
     for _ in range(5):
         wire = await Wire.connect(server.port)
-        await wire.sent(f"POST {TEA} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{{".encode())
+        head = f"POST {TEA} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+        await wire.sent(head.encode(), b"{")
         wire.reset()
     assert (await Api(server, None)("POST", TEA, {"data": 1}))["seq"] == 1
 

@@ -26,7 +26,7 @@ export class Hubbub extends Emitter {
   #renewal;
   #forgiven = false; // for one expired token, until the next connection
 
-  /** Connects at once. All options are described in index.d.ts. */
+  /** Connects at once. All options are described in hubbub.d.ts. */
   constructor(url, options = {}) {
     super();
     const { getToken, user, storage, backoff = [0.5, 20], grace = 10, WebSocket } = options;
@@ -160,8 +160,8 @@ export class Hubbub extends Emitter {
       return [url.href];
     }
     if (!this.#token || Date.now() >= this.#renewAt) {
-      this.#renewAt = Infinity;
       this.#token = await this.#fetch();
+      this.#renewAt = Infinity; // not known yet
     }
     return [url.href, ["hubbub.v1", `bearer.${this.#token}`]];
   }
@@ -237,7 +237,7 @@ export class Hubbub extends Emitter {
     if (this.#outbox.answered(frame, error)) return;
     const request = this.#requests.get(frame.id);
     if (!request) {
-      if (error && frame.id === undefined) this._trouble(error);
+      if (frame.id === undefined) this.#unasked(frame, error);
     } else if (error.retry && !request.once) {
       const wait = frame.retry_after ?? this._backoff(request.tries++);
       // Many were refused together as a rule; they should not come back together.
@@ -249,6 +249,19 @@ export class Hubbub extends Emitter {
     }
   }
 
+  /** The server put us into a room, or refuses something that it could not read. */
+  #unasked(frame, error) {
+    if (error) return this._trouble(error);
+    const { type, room: name } = frame;
+    const known = this.rooms.get(name);
+    if (type !== "joined" || name === `@${this.user}` || known?.live) return;
+    // What is pushed from here on would be taken for that of another membership.
+    if (known) return this.#link.cut("put into a room while joining it");
+    const room = new Room(this, name);
+    this.rooms.set(name, room);
+    room._entered(frame, () => this._emit("entered", room));
+  }
+
   #repeat(id) {
     const request = this.#requests.get(id);
     if (request && this.state === "connected") this.#link.send(request.text);
@@ -258,6 +271,7 @@ export class Hubbub extends Emitter {
 
   #expires(life) {
     clearTimeout(this.#renewal);
+    this.#renewAt = Infinity;
     if (life === undefined || !this.#getToken) return;
     this.#renewAt = Date.now() + life * 800;
     this.#renewal = setTimeout(() => this.#renew(0), Math.min(life * 800, LONGEST));
@@ -285,11 +299,11 @@ export class Hubbub extends Emitter {
   }
 }
 
-/** Survives a reload and ends with the tab; not there outside of pages, or where they may not keep
- *  anything. */
+/** Survives a reload and ends with the tab; not there outside of pages (Node has one for the whole
+ *  process), or where they may not keep anything. */
 function session() {
   try {
-    return globalThis.sessionStorage;
+    return globalThis.document && globalThis.sessionStorage;
   } catch {
     return undefined;
   }

@@ -60,7 +60,7 @@ export class Link {
 
   /** The connection is of no use: lose it and come back. */
   cut(reason) {
-    if (this.state.startsWith("connect")) this.#lost(CUT, reason);
+    this.#lost(CUT, reason);
   }
 
   /** It works, and something is heard at least every so many seconds. */

@@ -14,7 +14,7 @@ export class Room extends Emitter {
   #reject;
   #own = new Set(); // seqs of silent messages of ours that lie ahead of the position
 
-  constructor(hub, name, { history = 0, position = null, onMessage }) {
+  constructor(hub, name, { history = 0, position = null, onMessage } = {}) {
     super();
     this.#hub = hub;
     this.name = name;
@@ -76,6 +76,13 @@ export class Room extends Emitter {
     if (this.position) frame.position = this.position;
     const joined = (reply) => this.#joined(reply);
     this.#hub._ask(frame, joined, (error) => lost(error) || this.#end(error));
+  }
+
+  /** Put in by the server; if nobody is told of it, passed over. */
+  _entered(frame, tell) {
+    this.#asked = true;
+    if (tell()) this.#joined(frame);
+    else this.#hub.rooms.delete(this.name);
   }
 
   _pushed(frame) {

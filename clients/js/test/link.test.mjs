@@ -273,12 +273,26 @@ test("a fault in a listener shows and breaks nothing", async (t) => {
 
 // What the page tells
 
-const page = (visibility = "visible") => {
+const page = () => {
   const target = new EventTarget();
-  globalThis.document = Object.assign(new EventTarget(), { visibilityState: visibility });
-  globalThis.addEventListener = target.addEventListener.bind(target);
-  globalThis.removeEventListener = target.removeEventListener.bind(target);
+  const listeners = new Set();
+  globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  for (const [source, at] of [
+    [target, globalThis],
+    [document, document],
+  ]) {
+    const { addEventListener, removeEventListener } = EventTarget.prototype;
+    at.addEventListener = (type, listener) => {
+      listeners.add(type);
+      addEventListener.call(source, type, listener);
+    };
+    at.removeEventListener = (type, listener) => {
+      listeners.delete(type);
+      removeEventListener.call(source, type, listener);
+    };
+  }
   return {
+    listeners,
     tell: (type) => target.dispatchEvent(new Event(type)),
     show(state) {
       document.visibilityState = state;
@@ -308,6 +322,16 @@ test("online and a visible page try at once", async (t) => {
   show("visible");
   await world.pass(0);
   assert.equal(world.connections.length, 3);
+});
+
+test("going offline is no reason to try", async (t) => {
+  const { tell } = page();
+  const world = new World(t);
+  await world.connected();
+  world.socket.drop();
+  tell("offline");
+  await world.pass(1.2);
+  assert.equal(world.connections.length, 1);
 });
 
 test("but not before reconnect_after", async (t) => {
@@ -346,10 +370,12 @@ for (const [name, event] of [
 }
 
 test("a closed client does not listen to the page any more", async (t) => {
-  const { tell } = page();
+  const { tell, listeners } = page();
   const world = new World(t);
   await world.connected();
+  assert.deepEqual([...listeners], ["online", "offline", "visibilitychange"]);
   world.hub.close();
+  assert.equal(listeners.size, 0);
   tell("online");
   await world.pass(0);
   assert.equal(world.connections.length, 1);

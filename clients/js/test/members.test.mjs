@@ -158,6 +158,8 @@ test("an answer that was lost with the connection leaves nothing held back", asy
   const { world, room, socket } = await tea(t);
   socket.push(change("join", "dan", 12, 4));
   const back = await world.again();
+  assert.deepEqual(names(room), ["ann", "bob"]);
+  assert.deepEqual(world.seen(), []);
   back.admit({ outcome: "ok", members: [member("ann")], count: 1, version: 20 });
   back.push(change("join", "eve", 21, 2));
   assert.deepEqual(names(room), ["ann", "eve"]);

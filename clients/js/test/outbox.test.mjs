@@ -119,6 +119,15 @@ test("a room that refuses holds up itself only, and goes on one by one, in order
   assert.deepEqual(world.hub.pending, []);
 });
 
+test("and at once again on another connection", async (t) => {
+  const world = new World(t);
+  const socket = await world.connected();
+  world.hub.publish("tea", 1);
+  world.hub.publish("tea", 2);
+  socket.push(refusal(socket.take("publish"), "rate_limited", { retry: true, retry_after: 1 }));
+  assert.deepEqual(texts(await world.again()), [1, 2]);
+});
+
 test("a final error rejects and is told", async (t) => {
   const world = new World(t);
   const failed = [];
@@ -394,6 +403,21 @@ test("what was sent too long before the reload is told as unknown", async (t) =>
   assert.deepEqual(failed, [[1, "unknown"]]);
   assert.deepEqual(socket.sent, []);
   assert.equal(options.storage.length, 0);
+});
+
+test("nor is it repeated for ever because the server is busy", async (t) => {
+  const options = { user: "ann", storage: new FakeStorage() };
+  const world = new World(t, options);
+  await world.connected();
+  world.hub.publish("tea", 1).catch(() => {});
+  const next = reload(world, t, options);
+  const failed = [];
+  next.hub.on("failed", ({ error }) => failed.push(error.code));
+  const socket = await next.connected({ ping_interval: 1000 });
+  const error = refusal(socket.take("publish"), "rate_limited", { retry: true, retry_after: 300 });
+  socket.push(error);
+  await next.pass(300);
+  assert.deepEqual(failed, ["unknown"]);
 });
 
 test("what was answered or refused is not in the storage any more", async (t) => {

@@ -135,6 +135,18 @@ test("rewound withdraws, then appends", async (t) => {
   assert.deepEqual(world.seen(), [["message", 43]]);
 });
 
+test("what is missing above valid_to is told as well", async (t) => {
+  const world = new World(t);
+  await world.room("tea", {}, { at: 50 });
+  const socket = await world.again();
+  socket.admit({ outcome: "rewound", valid_to: 40, seqs: [43] });
+  assert.deepEqual(world.seen(), [
+    ["gap", { outcome: "rewound", valid_to: 40 }],
+    ["gap", { outcome: "gap", first: 43 }],
+    ["message", 43],
+  ]);
+});
+
 test("reset begins afresh, with lower seqs too", async (t) => {
   const world = new World(t);
   const room = await world.room("tea", { history: 10 }, { at: 50 });
@@ -453,6 +465,58 @@ test("a personal room nobody asked for is left alone", async (t) => {
   const socket = await world.connected();
   socket.push(joined({ room: "@ann", at: 6 }), push("@ann", 7));
   assert.deepEqual(socket.sent, []);
+});
+
+// Rooms that the server puts us into
+
+test("a room nobody asked for is told, with what it brings", async (t) => {
+  const world = new World(t);
+  world.hub.on("entered", (room) => world.watch(room));
+  const socket = await world.connected();
+  socket.push(joined({ room: "jam", seqs: [4, 5] }), push("jam", 6));
+  assert.deepEqual(world.seen(), [
+    ["message", 4],
+    ["message", 5],
+    ["message", 6],
+  ]);
+  assert.deepEqual(socket.sent, []);
+  assert.equal(world.hub.rooms.get("jam").live, true);
+  (await world.again()).take("join", { room: "jam", position: { log: "a", seq: 6 } });
+});
+
+test("and passed over where nobody listens for it", async (t) => {
+  const world = new World(t);
+  const socket = await world.connected();
+  socket.push(joined({ room: "jam", at: 4 }), push("jam", 5));
+  assert.equal(world.hub.rooms.size, 0);
+  assert.deepEqual((await world.again()).sent, []);
+});
+
+test("it can be left at once", async (t) => {
+  const world = new World(t);
+  world.hub.on("entered", (room) => world.watch(room).leave());
+  const socket = await world.connected();
+  socket.push(joined({ room: "jam", seqs: [4] }));
+  socket.take("leave", { room: "jam" });
+  assert.deepEqual(world.seen(), []);
+});
+
+test("a room we are in already stays as it is", async (t) => {
+  const world = new World(t);
+  const room = await world.room("tea", {}, { at: 3 });
+  world.socket.push(joined({ room: "tea", at: 9 }));
+  assert.equal(room.position.seq, 3);
+  assert.equal(world.hub.state, "connected");
+});
+
+test("one we are just joining is begun afresh: nothing may be mixed up", async (t) => {
+  const world = new World(t);
+  world.watch(world.hub.join("tea"));
+  const socket = await world.connected();
+  socket.push(joined({ room: "tea", at: 9 }));
+  assert.equal(world.hub.state, "offline");
+  await world.pass(20);
+  (await world.connected()).admit({ at: 9 });
 });
 
 // History

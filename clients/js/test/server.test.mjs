@@ -203,6 +203,24 @@ describe("in open mode", options, () => {
     );
   });
 
+  test("a backend puts somebody into a room and takes them out", async (t) => {
+    const hub = client(t, server.url, { user: "ann" });
+    const entered = new Tape();
+    hub.on("entered", (room) => {
+      room.on("message", entered.note);
+      room.on("removed", entered.note);
+    });
+    await hub.states.until(({ state }) => state === "connected");
+    const place = `${server.url.replace("ws", "http")}/v1/rooms/put/members/ann`;
+    assert((await fetch(place, { method: "PUT" })).ok);
+    await hub.publish("put", "hi");
+    await entered.until(({ data }) => data === "hi");
+    assert((await fetch(`${place}?reason=enough`, { method: "DELETE" })).ok);
+    const { code, reason } = await entered.until(({ code }) => code);
+    assert.deepEqual([code, reason], ["kicked", "enough"]);
+    assert.equal(hub.rooms.size, 0);
+  });
+
   test("the frame limit is the server's, to the byte", async (t) => {
     const hub = client(t, server.url, { user: "ann" });
     await hub.states.until(({ state }) => state === "connected");

@@ -124,6 +124,26 @@ test("one that ran out while away is renewed before connecting", async (t) => {
   assert.equal(offered(world), "bearer.t2");
 });
 
+test("when that fails, the next try does not go with the old one", async (t) => {
+  const getToken = tokens();
+  let broken = false;
+  const world = new World(t, {
+    getToken: () => (broken ? Promise.reject(new Error("500")) : getToken()),
+  });
+  await world.connected({ expires_in: 60 });
+  await world.pass(30);
+  broken = true;
+  world.socket.drop();
+  await world.pass(50);
+  world.socket.drop(); // a try that had the time to begin with the old token
+  await world.pass(20);
+  const before = world.connections.length;
+  broken = false;
+  await world.pass(20);
+  assert.equal(world.connections.length, before + 1);
+  assert.equal(offered(world), "bearer.t2");
+});
+
 test("4101: the session's token ran out, a new one comes back", async (t) => {
   const world = new World(t, { getToken: tokens() });
   await world.connected({ expires_in: 3600 });
@@ -216,7 +236,16 @@ test("a guest remains the same guest after a reconnect", async (t) => {
   assert.equal(world.socket.url.searchParams.get("user"), "guest-5f2c");
 });
 
-afterEach(() => delete globalThis.sessionStorage);
+afterEach(() => {
+  delete globalThis.sessionStorage;
+  delete globalThis.document;
+});
+
+/** Outside of a page there are no reloads to survive. */
+function page(storage = new FakeStorage()) {
+  globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  globalThis.sessionStorage = storage;
+}
 
 function reloaded(t, options) {
   t.mock.reset();
@@ -225,7 +254,7 @@ function reloaded(t, options) {
 }
 
 test("and after a reload of the page", async (t) => {
-  globalThis.sessionStorage = new FakeStorage();
+  page();
   await new World(t).connected({ user_id: "guest-5f2c" });
   const world = reloaded(t);
   await settle();
@@ -234,13 +263,23 @@ test("and after a reload of the page", async (t) => {
 });
 
 test("a name or a token is not kept as a guest's", async (t) => {
-  globalThis.sessionStorage = new FakeStorage();
+  page();
   await new World(t, { user: "ann" }).connected();
   await reloaded(t, { getToken: () => "t" }).connected();
   assert.equal(sessionStorage.length, 0);
 });
 
+test("two guests in one process that is no page are two", async (t) => {
+  page();
+  delete globalThis.document;
+  await new World(t).connected({ user_id: "guest-5f2c" });
+  const world = reloaded(t);
+  await settle();
+  assert.equal(world.socket.url.search, "");
+});
+
 test("a page that may keep nothing has guests too", async (t) => {
+  page();
   Object.defineProperty(globalThis, "sessionStorage", {
     configurable: true,
     get() {

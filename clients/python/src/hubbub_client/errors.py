@@ -27,8 +27,9 @@ class Refused(HubbubError):
 
 
 class OutcomeUnknown(HubbubError):
-    """A publish that was sent, and whose answer did not come within five minutes: the server
-    has forgotten its key by now, so that a repetition might be stored twice."""
+    """A publish that was sent, and whose answer will not come: the hub was closed before, or the
+    server has forgotten its key (after five minutes, or with the room's log), so that a repetition
+    might be stored twice."""
 
     code = "unknown"
 

@@ -19,6 +19,7 @@ from hubbub_client.stream import Discontinuity
 logger = logging.getLogger("hubbub_client")
 
 _GREETING = 10.0  # seconds the server has to say `connected`
+_FAREWELL = 5.0  # seconds from the announcement of a close to the close
 _UNAUTHORIZED, _FORBIDDEN, _TOKEN_EXPIRED = 4001, 4003, 4101
 _LOOK_AT_CLOCK = 1.0  # seconds at most between two looks whether the token is due
 
@@ -154,7 +155,10 @@ class Keeper:
 
     def _checked(self, link: Link, greeting: Frame) -> Frame | None:
         """Keys and positions are one user's: another one must not go on with them."""
-        user, found = self._conversation.user, greeting["user_id"]
+        user, found = self._conversation.user, greeting.get("user_id")
+        if found is None or not isinstance(greeting.get("ping_interval"), int | float):
+            link.cut("this is no hubbub server")
+            return None
         if user is None or user == found:
             return greeting
         link.farewell = {"code": _FORBIDDEN, "reason": f"the token is {found}'s, not {user}'s"}
@@ -163,10 +167,14 @@ class Keeper:
     async def _receive(self, link: Link) -> None:
         """Until the end of the connection."""
         try:
-            while (frame := await link.receive()) is not None:
-                if frame.get("type") == "disconnect":
-                    link.farewell = frame
-                self._conversation.received(frame, Moment.now())
+            async with asyncio.timeout(None) as patience:
+                while (frame := await link.receive()) is not None:
+                    if frame.get("type") == "disconnect":
+                        link.farewell = frame
+                        patience.reschedule(asyncio.get_running_loop().time() + _FAREWELL)
+                    self._conversation.received(frame, Moment.now())
+        except TimeoutError:
+            link.cut("no close after the farewell")
         except Discontinuity as fault:
             logger.warning("coming back from the last position: %s", fault)
             link.cut(str(fault))

@@ -28,9 +28,6 @@ class Outbox:
         self._numbers = itertools.count(1)
         self.frame_limit: float | None = None  # bytes
 
-    def __len__(self) -> int:
-        return len(self._commands)
-
     def number(self) -> int:
         """A fresh id for a frame."""
         return next(self._numbers)
@@ -149,10 +146,10 @@ class Outbox:
                 self._settle(command, OutcomeUnknown("the room has another log by now"))
 
     def end(self, error: HubbubError) -> None:
-        """Nothing is sent any more."""
-        self._underway.clear()
+        """Nothing is sent any more; to be called after `lost`."""
         for command in list(self._commands.values()):
-            self._settle(command, error)
+            sent = command.kind is Kind.PUBLISH and command.uncertain_since is not None
+            self._settle(command, OutcomeUnknown(str(error)) if sent else error)
 
     def _settle(self, command: Command, outcome: Outcome) -> None:
         del self._commands[command.id]
