@@ -158,7 +158,11 @@ class RedisServer:
             conf.write_text("\n".join((*self._defaults(port), *self._lines(port), "")))
         command = [binary(), str(conf), *(["--sentinel"] if self._sentinel else [])]
         self._process = subprocess.Popen(
-            command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            restore_signals=False,  # a file that may not grow is an error, not the end of it
         )
         deadline = time.monotonic() + _START_DEADLINE
         while time.monotonic() < deadline:

@@ -33,7 +33,11 @@ DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 EXAMPLE = ROOT / "hubbub.example.toml"
 PACKAGES = ("domain", "application", "adapters", "entrypoints")
 
-THE_READERS_OWN = {"hubbub.toml", ".venv/"}  # named in the documents, not in the repository
+THE_READERS_OWN = {
+    "hubbub.toml",
+    ".venv/",
+    ".chaos/histories/",
+}  # named in the documents, not in the repository
 HOSTS = {
     "127.0.0.1", "localhost",  # here
     "app.example.com", "rooms.example.com", "login.example.com",  # nobody's
