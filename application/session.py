@@ -36,6 +36,13 @@ class SessionLimits(NamedTuple):
     sessions_per_user: int = 100
 
 
+class Arrival(NamedTuple):
+    """Where a session came in: the path of its door, and the address of the peer if it is known."""
+
+    door: str = ""
+    address: str | None = None
+
+
 class Session(TransportListener):
     """Who is at the other end, how to write to it, which rooms it is in, and when it ends.
 
@@ -58,6 +65,7 @@ class Session(TransportListener):
         "_pulse",
         "_waiting",
         "_wall",
+        "arrival",
         "close_code",
         "dialect",
         "id",
@@ -78,6 +86,7 @@ class Session(TransportListener):
         dialect: Dialect,
         limits: SessionLimits,
         *,
+        arrival: Arrival,
         heartbeat: Heartbeat,
         heard: Callable[[], bool] | None,
         wall: Callable[[], float],
@@ -89,6 +98,7 @@ class Session(TransportListener):
         self.transport = transport
         self.dialect = dialect
         self.limits = limits
+        self.arrival = arrival
         self.memberships: dict[RoomId, Membership] = {}
         # Rooms it is about to be put into by somebody else, and how that is begun; None at doors
         # that lead into one room or none.

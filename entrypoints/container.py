@@ -43,9 +43,9 @@ from application.join_room import JoinRoom
 from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
 from application.list_rooms import ListRooms
+from application.list_sessions import ListSessions
 from application.node import Node
 from application.open_session import OpenSession
-from application.ports.authentication import Authenticator
 from application.ports.transport import Transport
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
@@ -137,9 +137,8 @@ def _origin_policy(settings: Settings) -> OriginPolicy:
     return OriginPolicy(settings.origins, loopback=is_open, local=local)
 
 
-def _callers(settings: Settings, authenticator: Authenticator, exclusions: Exclusions) -> Callers:
-    keys = KeyRing(settings.backends())
-    return Callers(keys, authenticator, exclusions, anonymous=open_to_all(settings))
+def _key_ring(settings: Settings) -> KeyRing:
+    return KeyRing(settings.backends())
 
 
 def _node_name() -> str:
@@ -224,12 +223,20 @@ class Container(containers.DeclarativeContainer):
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)
     list_rooms = providers.Singleton(ListRooms, hub, presence, catalog)
+    list_sessions = providers.Singleton(ListSessions, hub)
     describe_room = providers.Singleton(DescribeRoom, catalog)
     give_order = providers.Singleton(GiveOrder, control)
     refresh_token = providers.Singleton(
         RefreshToken, authenticator, presence, leave_room, exclusions
     )
-    callers = providers.Singleton(_callers, settings, authenticator, exclusions)
+    key_ring = providers.Singleton(_key_ring, settings)
+    callers = providers.Singleton(
+        Callers,
+        key_ring,
+        authenticator,
+        exclusions,
+        anonymous=providers.Callable(open_to_all, settings),
+    )
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)
     drain = providers.Singleton(Drain, hub)

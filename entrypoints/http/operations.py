@@ -29,7 +29,7 @@ def operations_router(*, node: Node, metrics: Metrics, name: str, siblings: Sibl
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def exposition() -> Response:
-        body, content_type = metrics.render(await siblings.metrics())
+        body, content_type = metrics.render(await siblings.ask("metrics"))
         return Response(body, media_type=content_type)
 
     return router

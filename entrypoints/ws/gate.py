@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from application.disconnects import OVER_CAPACITY, RESTARTING, Disconnect
 from application.ports.authentication import Authenticator
+from application.session import Arrival
 from domain.errors import BadFrame, Forbidden, TokenMissing
 from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Identity
@@ -122,3 +123,9 @@ class Gate:
 def guest() -> UserId:
     """A name nobody has, for somebody who gave none; it may be handed in again."""
     return UserId(f"guest-{secrets.token_hex(5)}")
+
+
+def arrival(scope: Scope) -> Arrival:
+    """Where somebody comes in, for whoever runs the server."""
+    client = scope.get("client")
+    return Arrival(scope["path"], None if client is None else str(client[0]))

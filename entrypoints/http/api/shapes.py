@@ -112,6 +112,28 @@ class RoomOptions(Struct):
     options: Options
 
 
+class Session(Struct):
+    """`waiting` is bytes that the client has not taken, `rooms` how many it is in, `age` seconds,
+    `door` the path it came in by; `address` is null where the server does not know it."""
+
+    session_id: str
+    user: User
+    door: str
+    address: str | None
+    rooms: Count
+    waiting: Count
+    age: float
+    node: str
+
+
+class SessionsPage(Struct):
+    """`count` is how many there are, `node` the one that answers."""
+
+    node: str
+    count: Count
+    sessions: list[Session]
+
+
 class Ordered(Struct):
     """The order is on record; every node carries it out within a second."""
 
