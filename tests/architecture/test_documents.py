@@ -332,7 +332,7 @@ def test_commands_in_the_documents_exist(document: str) -> None:
 
 def test_a_command_that_does_not_exist_is_found() -> None:
     assert unknown(["make", "tset", "PYTEST_ARGS=-x"]) == {"tset"}
-    assert unknown(["hubbub", "publish", "room"]) == {"publish"}
+    assert unknown(["hubbub", "pubish", "room"]) == {"pubish"}
     assert unknown(["hubbub", "token", "ann", "--expire", "1h"]) == {"--expire"}
 
 
