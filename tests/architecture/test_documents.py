@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 from starlette.routing import WebSocketRoute
 from typer.main import get_command
@@ -27,6 +28,8 @@ from entrypoints.settings import RoomRule, Settings, SettingsError, load_setting
 from entrypoints.settings_keys import ApiKeyRule
 from entrypoints.settings_names import env_name, file_name, leaves
 from entrypoints.wire.errors import wire_of
+from tests.benchmarks.plot import plot, plot_file
+from tests.benchmarks.summary import Comparison, page, ratios
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -409,6 +412,27 @@ def test_the_references_of_the_comparison_are_used_and_defined() -> None:
     used = re.findall(r"\[(\d+)\](?!:)", prose(page))
     assert defined == [str(number) for number in range(1, len(defined) + 1)]
     assert set(used) == set(defined)
+
+
+# Figures
+
+
+def results() -> Comparison:
+    raw = (ROOT / "docs" / "benchmarks" / "results.json").read_bytes()
+    return msgspec.json.decode(raw, type=Comparison)
+
+
+def test_the_readme_shows_the_ratios_of_the_benchmarks() -> None:
+    assert f"<!-- benchmarks -->\n{ratios(results())}\n\n" in text("README.md")
+
+
+def test_the_page_of_the_benchmarks_shows_the_runs_beside_it() -> None:
+    found = results()
+    assert found.complete
+    plots = [(column, plot_file(column)) for column in found.setup.columns()]
+    assert text("docs/benchmarks/README.md") == page(found, plots)
+    for column, file in plots:
+        assert text(f"docs/benchmarks/{file}") == plot(found, column)
 
 
 # What must not be in them
