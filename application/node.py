@@ -50,6 +50,11 @@ class Node:
         """Whether clients are well off here."""
         return self.running and not self.draining and self._broker.healthy
 
+    @property
+    def notices_losses(self) -> bool:
+        """See `Broker.notices_losses`."""
+        return self._broker.notices_losses
+
     async def run(self) -> None:
         """Run until cancelled."""
         self.running = True

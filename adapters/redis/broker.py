@@ -63,9 +63,8 @@ class RedisBroker(Broker):
         return self._store.healthy and self._channels.healthy
 
     @property
-    def guesses_terms(self) -> bool:
-        """Whether Redis hides who it is: then a tail lost by it may go unnoticed."""
-        return bool(self._terms.made_up)
+    def notices_losses(self) -> bool:
+        return not self._terms.made_up
 
     def attach(self, listener: BrokerListener) -> None:
         self._feeds.listener = listener

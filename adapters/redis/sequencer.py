@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from adapters.redis.calls import Call, Held, Judge
+from adapters.redis.calls import Call, Copied, Held, Judge
 from adapters.redis.link import LinkLost, ReplyError, pack
 from adapters.redis.shard import Shard
 from adapters.redis.shard_map import ShardMap
@@ -118,8 +118,13 @@ class Sequencer(Judge):
             self._overtook(call)
         self._forget(call)
         done = call.done
-        if done is not None:
-            call.done = None
+        if done is None:
+            return
+        call.done = None
+        shard = call.shard
+        if call.copied and shard is not None and shard.replication is not None:
+            shard.replication.confirm(lambda enough: done(Copied(reply, enough)))
+        else:
             done(reply)
 
     def failed(self, call: Call, error: ReplyError | LinkLost) -> None:
