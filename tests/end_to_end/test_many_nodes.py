@@ -215,6 +215,29 @@ async def hears(peer: Peer, text: str) -> None:
         pass
 
 
+async def test_the_rooms_of_all_nodes_are_listed_by_each(nodes: Nodes) -> None:
+    one, other = await nodes.start(), await nodes.start()
+    ann, _ = await one.member("ann", "tea")
+    await other.member("bob", "coffee")
+    await other.member("bob", "tea")
+    every = [{"room": "coffee", "count": 1}, {"room": "tea", "count": 2}]
+    for node in (one, other):
+        await listed(node, every)
+    await ann.close()
+    for node in (one, other):
+        await listed(node, [every[0], {"room": "tea", "count": 1}])
+
+
+async def listed(node: RunningServer, rooms: list[dict[str, Any]]) -> None:
+    """Wait until a node lists these rooms."""
+    async with asyncio.timeout(DEADLINE):
+        while (await node.get("/v1/rooms")).json() != {  # noqa: ASYNC110  (asked, not told)
+            "rooms": rooms,
+            "more": False,
+        }:
+            await asyncio.sleep(0.05)
+
+
 async def test_the_tutorial_doors_meet_over_all_nodes(nodes: Nodes) -> None:
     first, second = await nodes.start(), await nodes.start()
     ann = await first.connect("/ws/scalable/ann")
