@@ -60,7 +60,7 @@ class RedisBroker(Broker):
 
     @property
     def healthy(self) -> bool:
-        return self._store.healthy and self._channels.healthy
+        return self._store.healthy and self._channels.healthy and self._terms.known
 
     @property
     def notices_losses(self) -> bool:

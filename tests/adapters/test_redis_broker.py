@@ -25,6 +25,7 @@ from tests.redis_brokers import RedisBrokerNode, RoomInRedis, broker_at, followe
 from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.redis_server import RedisServer, StartRedis
 from tests.redis_user import rules
+from tests.running import running
 
 pytestmark = pytest.mark.redis
 
@@ -850,6 +851,24 @@ async def test_where_nobody_knows_the_command_info(start_redis: StartRedis) -> N
             await node.publish("x")
         for node in (one, other):
             await node.notes.reaches(2)
+
+
+async def test_whoever_comes_before_a_term_is_agreed_on_waits_for_it(
+    start_redis: StartRedis,
+) -> None:
+    node = RedisBrokerNode(start_redis('rename-command INFO ""').url)
+    async with running(node.store, node.channels):
+        await node.healthy()
+        receipts = node.submit("early")
+        following = asyncio.ensure_future(node.follow())
+        await asyncio.wait({following}, timeout=0.1)
+        assert not node.broker.healthy
+        assert not following.done()
+        assert not receipts.all
+        async with running(node.broker):
+            await following
+            await receipts.published()
+            await until(lambda: node.broker.healthy)
 
 
 async def test_a_term_that_was_made_up_ends_with_the_connections(start_redis: StartRedis) -> None:
