@@ -47,6 +47,14 @@ class LogReader:
         if seq is not None:
             await self._broker.reach(room, seq)
 
+    async def confirm(self, room: RoomId, position: Position) -> bool:
+        """Make sure that the log held here may be told to a client that does not fit into it.
+        Whether it was necessary. Raises Unavailable."""
+        doubtful = self.timeline(room).disowns(position)
+        if doubtful:
+            await self._broker.confirm(room)
+        return doubtful
+
     def timeline(self, room: RoomId) -> Timeline:
         """The log of a live room."""
         timeline = self._broker.timeline(room)

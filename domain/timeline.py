@@ -210,6 +210,11 @@ class Timeline:
         needed = self._needed(after, history)
         return needed if needed < self.first - 1 else None
 
+    def disowns(self, position: Position) -> bool:
+        """Whether a reader there has seen something that is not in this log: as far as is known
+        here, where this is a copy."""
+        return self._judge(position).outcome in (Outcome.RESET, Outcome.REWOUND)
+
     def covers(self, request: PageRequest) -> bool:
         """Whether `page` answers as if every message that is kept were here."""
         if self.first - 1 <= self.floor or request.log not in (None, self.log):

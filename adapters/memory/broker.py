@@ -124,15 +124,14 @@ class MemoryBroker(Broker):
     async def reach(self, room: RoomId, seq: int) -> None:
         """The timeline is the log: what it lacks is nowhere."""
 
+    async def confirm(self, room: RoomId) -> None:
+        """There is nobody who could be ahead."""
+
     async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
         return self._current(room).page(request)
 
     @property
     def healthy(self) -> bool:
-        return True
-
-    @property
-    def notices_losses(self) -> bool:
         return True
 
     async def run(self) -> None:

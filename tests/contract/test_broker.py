@@ -591,6 +591,21 @@ async def test_nodes_share_one_numbering(two_nodes: tuple[BrokerNode, BrokerNode
     assert one.notes.interruptions() == other.notes.interruptions() == 0
 
 
+async def test_a_node_that_confirms_has_what_was_acknowledged_elsewhere(
+    two_nodes: tuple[BrokerNode, BrokerNode],
+) -> None:
+    one, other = two_nodes
+    for node in two_nodes:
+        await node.broker.subscribe(CHAT, KEEP)
+    for number in range(20):
+        published = await one.publish(str(number))
+        await other.broker.confirm(CHAT)
+        timeline = other.broker.timeline(CHAT)
+        assert timeline is not None
+        assert timeline.position == published.position
+    assert other.notes.interruptions() == 0
+
+
 async def test_nodes_share_keys(two_nodes: tuple[BrokerNode, BrokerNode]) -> None:
     receipts = [node.submit_draft(draft("x", key="k")) for _ in range(10) for node in two_nodes]
     published = [await receipt.published() for receipt in receipts]
