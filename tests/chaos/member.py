@@ -47,7 +47,8 @@ class Member(Client):
                 self._refused(frame)
 
     def _refused(self, frame: Frame) -> None:
-        seat = self.notebook.seats[frame["id"]]
+        seat = self.notebook.seats.get(frame.get("id", ""))
+        assert seat is not None, frame
         assert frame["retry"], frame
         wait = frame.get("retry_after", _RETRY)
         asyncio.get_running_loop().call_later(wait, self._again, seat)

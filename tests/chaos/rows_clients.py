@@ -7,7 +7,7 @@ from tests.chaos.checker import Verdict
 from tests.chaos.history import Cut
 from tests.chaos.member import Member
 from tests.chaos.run import Load, Row, Run
-from tests.chaos.settings import COMMON, STORM
+from tests.chaos.settings import COMMON, PLAIN
 from tests.chaos.stores import redis_reads
 
 SLOW_READ = 0.05  # seconds it reads in each second
@@ -168,7 +168,7 @@ ROWS = [
         "5,000 clients lose their connections in the same moment",
         "all are back in their rooms, by position",
         storm,
-        STORM,
+        PLAIN,
         Load(members=5_000, readers=0, rooms=50, rooms_each=1, publishers=5, pause=0.5, pace=1.0),
         judge=one_return,
     ),

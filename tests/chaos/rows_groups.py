@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tests.chaos import stores
 from tests.chaos.checker import Verdict
 from tests.chaos.run import Load, Row, Run
-from tests.chaos.settings import CLUSTER, SENTINEL
+from tests.chaos.settings import CLUSTER, PASSWORD, SENTINEL, SPLIT, USER
 from tests.redis_groups import RedisCluster, RedisSentinels
 
+_REPLICATED = ("min-replicas-to-write 1", "min-replicas-max-lag 10")
 _BUSY = Load(pause=0.005, publishers=6)
 
 
@@ -82,6 +84,23 @@ def lost_is_told(run: Run, verdict: Verdict) -> Iterator[str]:
     run.notes["lost, seen by nobody"] = len(verdict.unseen)
 
 
+async def split(run: Run) -> None:
+    """Replicas and Sentinels cannot talk to the master any more, and the nodes can."""
+    group = _sentinels(run)
+    master = await asyncio.to_thread(group.master)
+    run.fault("the master is cut off from replicas and Sentinels")
+    with master.client(username=USER, password=PASSWORD) as client:
+        client.execute_command("ACL", "SETUSER", "default", "off")
+        for kind in ("replica", "normal"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "USER", "default")
+        await _another(run, group, master)
+        await asyncio.sleep(3.0)
+        run.fault("it is back")
+        client.execute_command("ACL", "SETUSER", "default", "on")
+    await asyncio.to_thread(group.settle)
+    await asyncio.sleep(1.0)
+
+
 async def twice(run: Run) -> None:
     for _ in range(2):
         await master_killed(run)
@@ -153,6 +172,28 @@ ROWS = [
         "the same, with much to lose",
         behind_replicas,
         SENTINEL,
+        _BUSY,
+        may_lose=True,
+        judge=lost_is_told,
+    ),
+    Row(
+        "23",
+        "Split brain",
+        "replicas and Sentinels are shut out of the master, the nodes are not",
+        "as in 22, until the nodes have heard of the new master",
+        split,
+        SPLIT,
+        _BUSY,
+        may_lose=True,
+        judge=lost_is_told,
+    ),
+    Row(
+        "23b",
+        "Split brain, min-replicas-to-write 1",
+        "the same",
+        "the old side refuses: next to nothing is lost",
+        split,
+        replace(SPLIT, redis=(*SPLIT.redis, *_REPLICATED)),
         _BUSY,
         may_lose=True,
         judge=lost_is_told,

@@ -13,7 +13,7 @@ from tests.chaos.connection import Connection, Refused
 from tests.chaos.history import Cut, Presence
 from tests.chaos.member import Member
 from tests.chaos.run import Load, Row, Run
-from tests.chaos.settings import COMMON, ROLLING
+from tests.chaos.settings import COMMON, PLAIN, ROLLING
 from tests.chaos.system import Node
 
 GHOST_DEADLINE = 45.0  # seconds; promised are 20, on a free machine
@@ -117,6 +117,33 @@ def invisible(run: Run, verdict: Verdict) -> Iterator[str]:
     for event in seen:
         if event.kind == "leave" or event.t > min(begun.values(), default=0):
             yield f"{event.who} saw {event.user} {event.kind}"
+    yield from nothing_told(run, verdict)
+
+
+async def everything(run: Run) -> None:
+    redis, node = run.system.redis, run.rng.choice(run.system.nodes)
+    killing = asyncio.create_task(_kill_subscriptions(run))
+    await asyncio.sleep(2.0)
+    run.fault("a node is restarted")
+    run.promise(await node.drain() == 0, "the node did not end well")
+    await node.start()
+    await asyncio.sleep(1.0)
+    run.fault("Redis stands still for 5 s")
+    redis.pause()
+    await asyncio.sleep(5.0)
+    redis.resume()
+    await asyncio.sleep(3.0)
+    killing.cancel()
+    run.promise(not killing.done() or killing.cancelled(), "the killing ended by itself")
+
+
+async def _kill_subscriptions(run: Run) -> None:
+    while True:
+        await asyncio.to_thread(run.system.redis.command, "CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.sleep(1.0)
+
+
+def nothing_told(run: Run, verdict: Verdict) -> Iterator[str]:
     told = {outcome: n for outcome, n in verdict.told.items() if outcome not in ("none", "ok")}
     if told:
         yield f"clients were told {told}"
@@ -208,5 +235,15 @@ ROWS = [
         "nothing but latency",
         stalls,
         COMMON,
+    ),
+    Row(
+        "40",
+        "Everything at once",
+        "pub/sub connections killed once a second, a node restarted, Redis SIGSTOP for 5 s",
+        "nothing but latency for 400 clients in 20 rooms",
+        everything,
+        PLAIN,
+        Load(members=400, readers=4, rooms=20, rooms_each=5, publishers=20, pause=0.4),
+        judge=nothing_told,
     ),
 ]

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Coroutine
 from contextlib import suppress
 
 import httpx
@@ -14,6 +15,7 @@ from tests.chaos.run import Row, Run
 from tests.chaos.settings import COMMON
 
 TASKS = 100
+_SESSIONS = re.compile(r"^hubbub_sessions(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 _POISON = (
     b'{"type":"publish","room":"%b","data":"\\ud800"}',
     b'{"type":"publish","room":"%b","data":NaN}',
@@ -120,8 +122,8 @@ async def comings_and_goings(run: Run) -> None:
     rng = run.rng
     await asyncio.gather(*(_restless(run, random.Random(rng.random()), n) for n in range(150)))
     ours = len(run.members) + len(run.readers) + len(run.publishers)
-    empty = await _sessions(run, lambda count: count == ours)
-    run.promise(empty, "sessions are left behind")
+    held = await _sessions(run, ours)
+    run.promise(held == ours, f"the nodes hold {held} sessions of {ours} clients")
 
 
 async def _restless(run: Run, rng: random.Random, number: int) -> None:
@@ -139,21 +141,18 @@ async def _restless(run: Run, rng: random.Random, number: int) -> None:
             (connection.close if rng.random() < 0.5 else connection.vanish)()
 
 
-async def _sessions(run: Run, fits: Callable[[int], bool]) -> bool:
-    """Whether the nodes come to hold so many sessions together."""
+async def _sessions(run: Run, expected: int) -> int:
+    """How many sessions the nodes hold together, once it is as many as expected."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + 20.0
+    end, total = loop.time() + 20.0, -1
     async with httpx.AsyncClient(trust_env=False, timeout=10.0) as client:
-        while loop.time() < end:
-            total = 0.0
+        while total != expected and loop.time() < end:
+            total = 0
             for node in run.system.nodes:
                 text = (await client.get(f"{node.alive.url}/metrics")).text
-                values = [li for li in text.splitlines() if li.startswith("hubbub_sessions")]
-                total += sum(float(value.split()[-1]) for value in values)
-            if fits(int(total)):
-                return True
+                total += sum(int(float(count)) for count in _SESSIONS.findall(text))
             await asyncio.sleep(0.1)
-    return False
+    return total
 
 
 ROWS = [

@@ -10,7 +10,7 @@ _QUICK = (
 )
 
 COMMON = Setting(nodes=3, proxied=True, doors=True, environ=_QUICK)
-STORM = Setting(nodes=2)
+PLAIN = Setting(nodes=2, environ=(("HUBBUB_DRAIN_WINDOW", "4"),))
 ROLLING = Setting(nodes=3, environ=_QUICK)
 PERSISTENT = Setting(
     nodes=2,
@@ -18,6 +18,15 @@ PERSISTENT = Setting(
     environ=_QUICK,
 )
 SENTINEL = Setting("sentinel", nodes=2, environ=_QUICK)
+# The nodes have a user of their own, so that everybody else can be shut out.
+USER, PASSWORD = "nodes", "of-nodes-only"
+SPLIT = Setting(
+    "sentinel",
+    nodes=2,
+    redis=(f"user {USER} on >{PASSWORD} ~* &* +@all",),
+    login=f"{USER}:{PASSWORD}@",
+    environ=_QUICK,
+)
 CLUSTER = Setting("cluster", nodes=2, environ=_QUICK)
 # So that a buffer which takes a megabyte overflows without one.
 BUFFER = Setting(nodes=2, proxied=True, entry=("tests.chaos.without", "small-buffer"))

@@ -34,7 +34,8 @@ class Setting:
     """What a run takes place on. Runs with equal ones may share it.
 
     `proxied`: a proxy between each node and the Redis of a standalone store. `doors`: one between
-    each node and its clients. `entry`: a module that starts a node, and words for it.
+    each node and its clients. `login`: how nodes authenticate, as it stands in a URL. `entry`: a
+    module that starts a node, and words for it.
     """
 
     store: Kind = "standalone"
@@ -42,6 +43,7 @@ class Setting:
     proxied: bool = False
     doors: bool = False
     redis: tuple[str, ...] = ()
+    login: str = ""
     entry: tuple[str, ...] = ("entrypoints.cli",)
     environ: tuple[tuple[str, str], ...] = ()
 
@@ -76,6 +78,7 @@ class Node:
             self.line = RedisProxy(self._store.port)
             await self.line.listen()
         url = self._store.url if self.line is None else self.line.url
+        url = url.replace("://", f"://{setting.login}", 1)
         environ = {**_ENVIRON, "HUBBUB_REDIS_URL": url, **dict(setting.environ)}
         self.process = await ServerProcess.start(self._folder, environ=environ, entry=setting.entry)
         if setting.doors:
