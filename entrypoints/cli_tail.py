@@ -36,8 +36,9 @@ def tail(
 
     When the connection breaks it comes back and goes on where it was: nothing is missing and
     nothing comes twice, or it says what happened (gap, rewound, reset). Takes the grant `join`,
-    for --history also `history`. With --presence users are shown like all members, keys are not.
-    With --json every frame is written as it came; what is said of the connection goes to stderr.
+    for --history also `history`. --presence makes you a member whom others see, and so takes a
+    user: a token, or any name where everybody may use any. With --json every frame is written as
+    it came; what is said of the connection goes to stderr.
 
     \b
     Examples:

@@ -55,7 +55,7 @@ from application.session import SessionLimits
 from domain.exclusions import Exclusions
 from domain.origins import OriginPolicy
 from entrypoints.bind import is_loopback
-from entrypoints.http.api.callers import Callers, KeyRing, open_to_all
+from entrypoints.http.api.callers import Callers, KeyRing
 from entrypoints.http.events import OpenStream
 from entrypoints.settings import AuthSettings, Settings, SettingsError
 from entrypoints.ws.admission import Admission, ConnectionLimits
@@ -235,7 +235,7 @@ class Container(containers.DeclarativeContainer):
         key_ring,
         authenticator,
         exclusions,
-        anonymous=providers.Callable(open_to_all, settings),
+        anonymous=settings.provided.api_open,
     )
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)

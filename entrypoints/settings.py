@@ -188,6 +188,13 @@ class Settings(BaseSettings):
         return self.auth.mode == "open" if self.pages is None else self.pages
 
     @property
+    def api_open(self) -> bool:
+        """Whether the HTTP API lets in who shows nothing: who is asked for no name is asked for no
+        key either, where only this machine reaches us and nobody was given one."""
+        keys = any(True for _ in self.backends())
+        return self.auth.mode == "open" and is_loopback(self.host) and not keys
+
+    @property
     def tls(self) -> bool:
         """Whether the server itself speaks TLS."""
         return self.ssl_certfile is not None

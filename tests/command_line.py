@@ -16,7 +16,7 @@ from tests.peer import DEADLINE
 
 _ROOT = Path(__file__).parents[1]
 # Without the settings of whoever runs the tests.
-_INHERITED = {name: text for name, text in os.environ.items() if "HUBBUB" not in name.upper()}
+INHERITED = {name: text for name, text in os.environ.items() if "HUBBUB" not in name.upper()}
 
 
 async def hubbub(*arguments: str, stdin: str | bytes | None = None, **environ: str) -> Result:
@@ -108,11 +108,11 @@ async def running(
     *arguments: str,
     stdin: int = DEVNULL,
     stdout: int = PIPE,
-    environ: Mapping[str, str] = _INHERITED,
+    environ: Mapping[str, str] = INHERITED,
 ) -> AsyncIterator[RunningCommand]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "entrypoints.cli", *arguments),
-        env={**_INHERITED, "PYTHONPATH": str(_ROOT), **environ},
+        env={**INHERITED, "PYTHONPATH": str(_ROOT), **environ},
         stdin=stdin,
         stdout=stdout,
         stderr=PIPE,

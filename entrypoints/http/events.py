@@ -104,8 +104,7 @@ class EventDoor:
             if backend is None:
                 identity = await self._gate.identify_reader(scope, request.user)
             else:
-                # Any name will do: nobody else sees it, and a backend is nobody's member.
-                identity = Identity(guest(), backend.grants)
+                identity = _nobody(backend, request)
             _check(identity, request)
             now = asyncio.get_running_loop().time()
             session = self._open_session(identity, transport, dialect, now, arrival=arrival(scope))
@@ -115,21 +114,21 @@ class EventDoor:
             return
         logger.info("%s opened at %s by %s", session.id, scope["path"], identity.user)
         try:
-            attends = request.presence and backend is None
-            await self._begin(session, dialect, request, attends)
+            await self._begin(session, dialect, request)
             session.lost(await transport.run(_ignore))
         finally:
             session.lost(1006)
             logger.info("%s closed", session.id)
 
     def _backend(self, scope: Scope) -> Backend | None:
-        """Who shows an API key, in the header Authorization: addresses are kept in logs."""
+        """Who shows an API key, in the header Authorization: addresses are kept in logs. Where
+        everybody is let in, it is of no matter."""
+        if self._gate.open_mode:
+            return None
         kind, _, credential = (header(scope, b"authorization") or "").partition(" ")
         return self._keys.find(credential.strip()) if kind.lower() == "bearer" else None
 
-    async def _begin(
-        self, session: Session, dialect: Events, request: EventRequest, attends: bool
-    ) -> None:
+    async def _begin(self, session: Session, dialect: Events, request: EventRequest) -> None:
         session.send(opening(random.uniform(*_PATIENCE), _connected(session)))
         try:
             for room, mark in zip(request.rooms, request.marks, strict=True):
@@ -140,12 +139,19 @@ class EventDoor:
                         lambda joined: session.send(dialect.joined(joined)),
                         position=bookmark_of(mark),
                         history=request.history,
-                        attends=attends,
+                        attends=request.presence,
                     )
         except HubbubError as error:
             session.end(_goodbye(error))
         except Exception:
             fail(session)
+
+
+def _nobody(backend: Backend, request: EventRequest) -> Identity:
+    """Somebody who reads as far as a key reaches. Any name will do: nobody is shown it."""
+    if request.presence:
+        raise Forbidden("an API key is nobody's member: presence takes the token of a user")
+    return Identity(guest(), backend.grants)
 
 
 def _check(identity: Identity, request: EventRequest) -> None:

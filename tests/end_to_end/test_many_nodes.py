@@ -289,7 +289,8 @@ async def test_publishing_without_redis_is_told_and_may_be_repeated(
 async def held(process: ServerProcess, workers: int) -> dict[str, float]:
     """How many sessions each worker has, once that many answer for each other."""
     async with (
-        httpx.AsyncClient(base_url=process.url, trust_env=False) as client,
+        # Until a worker is there, a connection waits to be accepted.
+        httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=DEADLINE) as client,
         asyncio.timeout(DEADLINE),
     ):
         found: dict[str, float] = {}
@@ -315,6 +316,11 @@ async def test_workers_are_one_server_and_stop_together(
         while (await peer.receive()).get("text") != "to all":
             pass
     assert sum((await held(process, 2)).values()) == 8
+    async with httpx.AsyncClient(base_url=process.url, trust_env=False) as client:
+        page = (await client.get("/v1/sessions")).json()
+    assert page["count"] == len(page["sessions"]) == 8
+    assert {session["user"] for session in page["sessions"]} == {f"user-{n}" for n in range(8)}
+    assert page["node"] in (await held(process, 2))
     process.signal(signal.SIGTERM)
     for peer in peers:
         _, code, _ = await peer.ending()
