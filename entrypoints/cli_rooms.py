@@ -27,9 +27,9 @@ def rooms(
     key: Key = None,
     token: Token = None,
 ) -> None:
-    """List rooms with somebody connected to the node that answers, and their users.
+    """List rooms with somebody connected, to whatever node, and how many users are there.
 
-    Users are counted on all nodes. Takes the grant `members`; personal rooms are not listed.
+    Takes the grant `members`; personal rooms are not listed.
 
     \b
     Examples:
