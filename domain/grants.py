@@ -73,6 +73,11 @@ class Grants:
         """Whether rules grant this action on all rooms, personal ones among them."""
         return self.allows(action, _ANY_SHARED) and self.allows(action, _EVERYBODYS)
 
+    def beginnings(self, action: Action) -> frozenset[str]:
+        """Every room with this action granted begins with one of these."""
+        patterns = self._patterns.get(action)
+        return frozenset() if patterns is None else patterns.beginnings
+
     def reaches(self, room: RoomId) -> bool:
         """Whether a rule grants anything at all on this room."""
         return any(patterns.match(room) for patterns in self._patterns.values())

@@ -19,12 +19,14 @@ from adapters.jwt_authenticator import (
 )
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.control import MemoryControl
+from adapters.memory.directory import MemoryDirectory
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
 from adapters.redis.addresses import BadUrl
 from adapters.redis.broker import RedisBroker
 from adapters.redis.channels import Channels
 from adapters.redis.control import RedisControl
+from adapters.redis.directory import RedisDirectory
 from adapters.redis.keyspace import Keyspace
 from adapters.redis.presence import RedisPresence
 from adapters.redis.store import Store
@@ -67,7 +69,8 @@ from entrypoints.ws.inbox import Receive, Send
 def _store(settings: Settings) -> Store:
     url = settings.redis_url
     try:
-        return Store("" if url is None else url.get_secret_value())
+        where = "" if url is None else url.get_secret_value()
+        return Store(where, replicas=settings.redis_replicas)
     except BadUrl as error:
         raise SettingsError(f"HUBBUB_REDIS_URL: {error}") from None
 
@@ -175,17 +178,23 @@ class Container(containers.DeclarativeContainer):
             max_bytes=settings.provided.limits.history_bytes,
         ),
     )
+    redis_presence = providers.Singleton(
+        RedisPresence,
+        store,
+        channels,
+        metrics,
+        keyspace,
+        grace=settings.provided.presence_grace,
+    )
     presence = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryPresence, settings.provided.presence_grace),
-        redis=providers.Singleton(
-            RedisPresence,
-            store,
-            channels,
-            metrics,
-            keyspace,
-            grace=settings.provided.presence_grace,
-        ),
+        redis=redis_presence,
+    )
+    directory = providers.Selector(
+        settings.provided.backend,
+        memory=providers.Singleton(MemoryDirectory),
+        redis=providers.Singleton(RedisDirectory, store, redis_presence.provided.lease),
     )
     control = providers.Selector(
         settings.provided.backend,
@@ -210,11 +219,11 @@ class Container(containers.DeclarativeContainer):
     websocket_protocol = providers.Object(LaneProtocol)
 
     # Application
-    hub = providers.Singleton(Hub, broker, presence, metrics)
+    hub = providers.Singleton(Hub, broker, presence, directory, metrics)
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
-    node = providers.Singleton(Node, broker, presence, control, hub, carry_out, beneath)
+    node = providers.Singleton(Node, broker, presence, control, directory, hub, carry_out, beneath)
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
     request_rates = providers.Singleton(_request_rates, settings)
     publish_message = providers.Singleton(
@@ -222,7 +231,7 @@ class Container(containers.DeclarativeContainer):
     )
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)
-    list_rooms = providers.Singleton(ListRooms, hub, presence, catalog)
+    list_rooms = providers.Singleton(ListRooms, directory, presence, catalog)
     list_sessions = providers.Singleton(ListSessions, hub)
     describe_room = providers.Singleton(DescribeRoom, catalog)
     give_order = providers.Singleton(GiveOrder, control)

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     workers: Annotated[Whole, Field(ge=1, le=256)] = 1
     backend: Literal["memory", "redis"] = "memory"
     redis_url: SecretStr | None = None
+    redis_replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
     origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = []
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0
@@ -233,6 +234,9 @@ class Settings(BaseSettings):
             found.append((("auth", "mode"), text))
         if self.backend == "redis" and self.redis_url is None:
             found.append((("backend",), "is redis, which needs HUBBUB_REDIS_URL"))
+        if self.redis_replicas and self.backend != "redis":
+            text = f"is {self.redis_replicas}, which only the backend redis has"
+            found.append((("redis_replicas",), text))
         if self.workers > 1 and self.backend == "memory":
             text = (
                 f"is {self.workers}, and rooms in the memory of one process are not those of "

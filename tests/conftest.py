@@ -13,9 +13,22 @@ from tests.redis_server import RedisServer, StartRedis
 from tests.running_server import RunningServer, Serve, fit_for_tests
 from tests.server_process import ServeProcess, ServerProcess
 
+_REDIS = {"redis_server", "redis_url", "start_redis", "redis_cluster"}  # fixtures
 
+
+def _needs_redis(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    asked = not _REDIS.isdisjoint(getattr(item, "fixturenames", ()))
+    return asked or (call is not None and "redis" in call.params.values())
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what other servers than ours cannot do; each of these tests says what."""
+    """Mark what needs a Redis. Leave out what other servers than ours cannot do; each of these
+    tests says what."""
+    for item in items:
+        if _needs_redis(item):
+            item.add_marker(pytest.mark.redis)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:

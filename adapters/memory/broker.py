@@ -134,6 +134,10 @@ class MemoryBroker(Broker):
     def healthy(self) -> bool:
         return True
 
+    @property
+    def notices_losses(self) -> bool:
+        return True
+
     async def run(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)

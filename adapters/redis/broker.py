@@ -60,12 +60,11 @@ class RedisBroker(Broker):
 
     @property
     def healthy(self) -> bool:
-        return self._store.healthy and self._channels.healthy
+        return self._store.healthy and self._channels.healthy and self._terms.known
 
     @property
-    def guesses_terms(self) -> bool:
-        """Whether Redis hides who it is: then a tail lost by it may go unnoticed."""
-        return bool(self._terms.made_up)
+    def notices_losses(self) -> bool:
+        return not self._terms.made_up
 
     def attach(self, listener: BrokerListener) -> None:
         self._feeds.listener = listener

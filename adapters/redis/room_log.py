@@ -98,6 +98,7 @@ class RoomLog:
         self, room: RoomId, way: str, at: int, count: int, keep: Retention | None
     ) -> Sequence[Any]:
         """With `keep`, for somebody who enters the room."""
+        await self._terms.wait()
         keys = self._keyspace.room(room)
         entering = ("", "") if keep is None else (secrets.token_hex(16), kept(keep).ttl)
         arguments = (way, at, count, MAX_PAGE_BYTES, *entering, self._terms.made_up)

@@ -14,11 +14,13 @@ from domain.timeline import Page, PageRequest, Timeline
 
 class Published(NamedTuple):
     """An accepted draft. `position` is None for an ephemeral one. `duplicate`: its key was used
-    before with the same data, and this is where that message went."""
+    before with the same data, and this is where that message went. `replicated`: whether as many
+    copies of it are kept as were asked for, None where none were."""
 
     position: Position | None
     message_id: str
     duplicate: bool = False
+    replicated: bool | None = None
 
 
 Receipt = Callable[[Published | HubbubError], None]
@@ -108,6 +110,11 @@ class Broker(Protocol):
     @abstractmethod
     def healthy(self) -> bool:
         """Whether drafts get through and messages arrive, as far as this node knows."""
+
+    @property
+    @abstractmethod
+    def notices_losses(self) -> bool:
+        """Whether a store that lost its newest messages would be found out for sure."""
 
     @abstractmethod
     async def run(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.control import MemoryControl
+from adapters.memory.directory import MemoryDirectory
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
 from application.carry_out import CarryOut
@@ -113,12 +114,15 @@ class House:
         self.catalog = RoomCatalog(rules)
         self.broker = broker or MemoryBroker(loop.time, self.wall)
         self.presence = presence or MemoryPresence(clock=loop.time)
-        self.hub = Hub(self.broker, self.presence, self.metrics)
+        self.directory = MemoryDirectory()
+        self.hub = Hub(self.broker, self.presence, self.directory, self.metrics)
         self.leave = LeaveRoom(self.hub, self.presence)
         self.control = MemoryControl()
         self.exclusions = Exclusions()
         self.orders = CarryOut(self.hub, self.leave, self.exclusions, self.metrics, self.wall)
-        self.node = Node(self.broker, self.presence, self.control, self.hub, self.orders)
+        self.node = Node(
+            self.broker, self.presence, self.control, self.directory, self.hub, self.orders
+        )
         self.join = JoinRoom(self.hub, self.presence, self.catalog, self.metrics)
         self.limits = limits or SessionLimits(
             messages_per_second=0, commands_per_second=0, ping_interval=0
@@ -139,7 +143,7 @@ class House:
         )
         self.history = ReadHistory(self.broker, self.catalog)
         self.members = ListMembers(self.presence, self.catalog)
-        self.rooms = ListRooms(self.hub, self.presence, self.catalog)
+        self.rooms = ListRooms(self.directory, self.presence, self.catalog)
         self.close = CloseSession(self.hub, self.leave, self.metrics)
         self.open = OpenSession(self.hub, self.close, self.metrics, self.limits, self.wall)
         self._dialect = V1()

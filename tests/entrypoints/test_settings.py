@@ -316,6 +316,12 @@ def test_several_workers_need_a_shared_backend() -> None:
     )
 
 
+def test_only_redis_has_replicas() -> None:
+    assert problem({"HUBBUB_REDIS_REPLICAS": "1"}) == (
+        "HUBBUB_REDIS_REPLICAS is 1, which only the backend redis has"
+    )
+
+
 def test_redis_needs_an_address() -> None:
     assert problem({"HUBBUB_BACKEND": "redis"}) == (
         "HUBBUB_BACKEND is redis, which needs HUBBUB_REDIS_URL"

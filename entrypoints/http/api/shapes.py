@@ -30,13 +30,15 @@ class Refused(Struct):
 
 
 class Published(Struct):
-    """Where the message is. `duplicate`: it was there before, by the same key."""
+    """Where the message is. `duplicate`: it was there before, by the same key. `replicated`, where
+    replicas are asked for: whether they have it."""
 
     room: Room
     seq: Seq
     log: str
     message_id: str
     duplicate: bool
+    replicated: bool | UnsetType = UNSET
 
 
 class Sent(Struct):
