@@ -11,6 +11,7 @@ from rich.text import Text
 
 from entrypoints.bind import address
 from entrypoints.cli_token import Wish, mint, signing_key
+from entrypoints.http.api.callers import open_to_all
 from entrypoints.settings import Settings
 
 _SPARE_FILES = 100  # listening sockets, logs, Redis, the page of a metrics scraper
@@ -126,7 +127,7 @@ def _api(settings: Settings) -> str:
     keys = len(list(settings.backends()))
     if keys:
         return f"{keys} API {'key' if keys == 1 else 'keys'}, and tokens of users"
-    if settings.api_open:
+    if open_to_all(settings):
         return "open to this machine (HUBBUB_API_KEY asks for a key)"
     return "tokens of users only (HUBBUB_API_KEY lets a backend in)"
 

@@ -41,7 +41,6 @@ _ANSWERS: Sequence[type[Struct]] = (
     shapes.MembersPage,
     shapes.RoomsPage,
     shapes.RoomOptions,
-    shapes.SessionsPage,
     shapes.Ordered,
     shapes.BroadcastResults,
     shapes.BatchResults,
