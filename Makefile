@@ -8,7 +8,7 @@ WORKERS ?= logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench clean FORCE
+.PHONY: help serve test check bench chaos clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -17,7 +17,7 @@ serve: $(VENV)/.runtime ## run hubbub (HUBBUB_PORT=8100 make serve, make serve A
 	@exec $(BIN)/hubbub serve $(ARGS)
 
 test: $(VENV)/.dev ## run the tests (PYTEST_ARGS="-k room -x" is passed on; WORKERS=0: one process)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types and the layer rule
 	$(BIN)/ruff check .
@@ -28,8 +28,11 @@ check: $(VENV)/.dev ## lint, formatting, types and the layer rule
 bench: $(VENV)/.dev ## compare with other servers (BENCH_ARGS="--runs 1 --peers hubbub floor" is passed on)
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
+chaos: $(VENV)/.dev ## break things and check what was promised (ARGS="--rows 17 18 --seeds 2" is passed on)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 clean: ## remove the environment, builds and caches
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .chaos build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was made from, or its step is taken again. The development

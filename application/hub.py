@@ -9,11 +9,12 @@ from application.fan_out import FanOut
 from application.live_room import LiveRoom
 from application.log_reader import LogReader
 from application.ports.broadcasting import Broker, BrokerListener
+from application.ports.directory import Directory
 from application.ports.metrics import Metrics
 from application.ports.presence import Presence, PresenceListener
 from application.session import Membership, Session
 from domain.errors import HubbubError
-from domain.identifiers import RoomId, SessionId, UserId
+from domain.identifiers import RoomId, SessionId, UserId, owner
 from domain.member import PresenceChange
 from domain.message import Message
 from domain.options import RoomOptions
@@ -27,8 +28,11 @@ SUMMARY_INTERVAL = 1.0  # seconds between two counts of a crowded room, at least
 class Hub(BrokerListener, PresenceListener):
     """All rooms with members on this node. Single-threaded, on one event loop."""
 
-    def __init__(self, broker: Broker, presence: Presence, metrics: Metrics) -> None:
+    def __init__(
+        self, broker: Broker, presence: Presence, directory: Directory, metrics: Metrics
+    ) -> None:
         self._broker = broker
+        self._directory = directory
         self._presence = presence
         self._metrics = metrics
         self._rooms: dict[RoomId, LiveRoom] = {}
@@ -62,10 +66,6 @@ class Hub(BrokerListener, PresenceListener):
     def find(self, room: RoomId) -> LiveRoom | None:
         return self._rooms.get(room)
 
-    def rooms(self) -> Collection[RoomId]:
-        """The names of all that are live."""
-        return self._rooms.keys()
-
     async def hold(self, room: RoomId, options: RoomOptions) -> LiveRoom:
         """Make a room live and keep it so until `release`. Raises Unavailable."""
         live = self._rooms.get(room)
@@ -91,6 +91,8 @@ class Hub(BrokerListener, PresenceListener):
             timeline = self.reader.timeline(live.room.id)
             live.last = (timeline.log, timeline.top)
             live.open = True
+            if owner(live.room.id) is None:
+                self._directory.opened(live.room.id)
         except HubbubError as failure:
             opening.set_exception(failure)
             opening.exception()  # perhaps nobody waits
@@ -110,6 +112,8 @@ class Hub(BrokerListener, PresenceListener):
         if unused and self._rooms.get(live.room.id) is live:
             del self._rooms[live.room.id]
             self._broker.unsubscribe(live.room.id)
+            if live.open and owner(live.room.id) is None:
+                self._directory.closed(live.room.id)
 
     # Members
 

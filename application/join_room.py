@@ -74,17 +74,27 @@ class JoinRoom:
         self._allow(session, room, wish)
         membership = session.memberships.get(room)
         if membership is not None:
-            at = self._placed(room, position)
+            at = await self._confirmed(room, position)
             await self._again(membership, told, wish._replace(position=at))
             return
         live = await self._hub.hold(room, self._catalog.of(room))
         try:
-            wish = wish._replace(position=self._placed(room, position))
+            wish = wish._replace(position=await self._confirmed(room, position))
             attendance = await self._admit(session, live, wish)
             if not session.closed:
                 self._enter(session, live, attendance, told, wish)
         finally:
             self._hub.release(live)
+
+    async def _confirmed(
+        self, room: RoomId, position: Position | Bookmark | None
+    ) -> Position | None:
+        """A position as the log of a live room knows it. Before it is said that the log has not
+        what a client saw, perhaps on another node, it is made sure of that."""
+        at = self._placed(room, position)
+        if at is not None and await self._hub.reader.confirm(room, at):
+            return self._placed(room, position)
+        return at
 
     def _placed(self, room: RoomId, position: Position | Bookmark | None) -> Position | None:
         """A position as the log of a live room knows it."""

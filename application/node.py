@@ -7,9 +7,9 @@ from typing import Protocol
 
 from application.carry_out import CarryOut
 from application.hub import Hub
-from application.ports.authentication import Authenticator
 from application.ports.broadcasting import Broker
 from application.ports.control import Control
+from application.ports.directory import Directory
 from application.ports.presence import Presence
 
 
@@ -29,7 +29,7 @@ class Node:
         broker: Broker,
         presence: Presence,
         control: Control,
-        authenticator: Authenticator,
+        directory: Directory,
         hub: Hub,
         orders: CarryOut,
         beneath: Sequence[Running] = (),
@@ -38,7 +38,7 @@ class Node:
         self._broker = broker
         self._presence = presence
         self._control = control
-        self._authenticator = authenticator
+        self._directory = directory
         self._hub = hub
         self._beneath = beneath
         self.running = False
@@ -51,9 +51,12 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether clients are well off here."""
-        if not self.running or self.draining:
-            return False
-        return self._broker.healthy and self._authenticator.healthy
+        return self.running and not self.draining and self._broker.healthy
+
+    @property
+    def notices_losses(self) -> bool:
+        """See `Broker.notices_losses`."""
+        return self._broker.notices_losses
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -74,5 +77,5 @@ class Node:
             tasks.create_task(self._broker.run(), name="broker")
             tasks.create_task(self._presence.run(), name="presence")
             tasks.create_task(self._control.run(), name="control")
-            tasks.create_task(self._authenticator.run(), name="authenticator")
+            tasks.create_task(self._directory.run(), name="directory")
             tasks.create_task(self._hub.run(), name="hub")

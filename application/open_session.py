@@ -10,11 +10,13 @@ from application.hub import Hub
 from application.ports.encoding import Dialect
 from application.ports.metrics import Metrics
 from application.ports.transport import Transport
-from application.session import Session, SessionLimits
+from application.session import Arrival, Session, SessionLimits
 from domain.errors import OverCapacity
 from domain.grants import Identity
 from domain.heartbeat import Heartbeat
 from domain.identifiers import SessionId
+
+_UNKNOWN = Arrival()
 
 
 class OpenSession:
@@ -41,6 +43,7 @@ class OpenSession:
         dialect: Dialect,
         now: float,
         heard: Callable[[], bool] | None = None,
+        arrival: Arrival = _UNKNOWN,
     ) -> Session:
         """Raises OverCapacity when the user has as many connections as one may have.
 
@@ -55,6 +58,7 @@ class OpenSession:
             transport,
             dialect,
             limits,
+            arrival=arrival,
             heartbeat=Heartbeat(limits.ping_interval, limits.ping_timeout, now, fraction),
             heard=heard,
             wall=self._wall,

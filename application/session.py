@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import NamedTuple
 
-from application.disconnects import FOREIGN, NO_PONG, RATE_LIMITED, SLOW, TOKEN_EXPIRED, Disconnect
+from application.disconnects import NO_PONG, RATE_LIMITED, SLOW, TOKEN_EXPIRED, Disconnect
 from application.ports.encoding import Dialect
 from application.ports.transport import Transport, TransportListener
 from domain.catchup import CatchUp
@@ -17,7 +17,6 @@ from domain.message import Message
 from domain.position import Position
 from domain.room import Room
 from domain.throttle import Throttle, TokenBucket
-from domain.timeline import MAX_PAGE_BYTES
 
 EXPIRY_LEEWAY = 5.0  # seconds a session outlives its token, so that a refresh on the way arrives
 MAX_HOLD = 0.5  # seconds for which a peer that is too fast is not read; under throttle.PAUSE
@@ -25,11 +24,9 @@ LATE = 1.0  # seconds after which a timer of ours counts as late
 
 
 class SessionLimits(NamedTuple):
-    """Per connection. Rates are per second, 0 is off; `rooms` does not count the personal one.
-    `page_bytes`: of a page of history, so that one fits into an outbox that is not full."""
+    """Per connection. Rates are per second, 0 is off; `rooms` does not count the personal one."""
 
     rooms: int = 128
-    page_bytes: int = MAX_PAGE_BYTES
     messages_per_second: float = 100
     messages_burst: float = 200
     commands_per_second: float = 50
@@ -37,6 +34,13 @@ class SessionLimits(NamedTuple):
     ping_interval: float = 25.0
     ping_timeout: float = 10.0
     sessions_per_user: int = 100
+
+
+class Arrival(NamedTuple):
+    """Where a session came in: the path of its door, and the address of the peer if it is known."""
+
+    door: str = ""
+    address: str | None = None
 
 
 class Session(TransportListener):
@@ -61,6 +65,7 @@ class Session(TransportListener):
         "_pulse",
         "_waiting",
         "_wall",
+        "arrival",
         "close_code",
         "dialect",
         "id",
@@ -81,6 +86,7 @@ class Session(TransportListener):
         dialect: Dialect,
         limits: SessionLimits,
         *,
+        arrival: Arrival,
         heartbeat: Heartbeat,
         heard: Callable[[], bool] | None,
         wall: Callable[[], float],
@@ -92,6 +98,7 @@ class Session(TransportListener):
         self.transport = transport
         self.dialect = dialect
         self.limits = limits
+        self.arrival = arrival
         self.memberships: dict[RoomId, Membership] = {}
         # Rooms it is about to be put into by somebody else, and how that is begun; None at doors
         # that lead into one room or none.
@@ -168,7 +175,7 @@ class Session(TransportListener):
 
     def lost(self, code: int) -> None:
         """The connection is over; `code` is the close code received, 1006 for none."""
-        self._close(min(code, FOREIGN))
+        self._close(code)
 
     def overflowed(self) -> None:
         self.end(SLOW, discard=True)

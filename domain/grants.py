@@ -20,8 +20,9 @@ class Action(StrEnum):
     MANAGE = "manage"
 
 
-# No room has this name, so that only a pattern for all personal rooms matches it.
-_EVERYBODYS = RoomId("@*")
+# No rooms have these names, so that only a pattern for all others matches the one, and one for all
+# personal rooms the other.
+_ANY_SHARED, _EVERYBODYS = RoomId("*"), RoomId("@*")
 
 # What touches a personal room from inside: its owner may, nobody else may, no grant changes that.
 _OWNERS_ONLY = frozenset({Action.JOIN, Action.HISTORY, Action.MEMBERS})
@@ -67,6 +68,15 @@ class Grants:
         """Whether a rule grants this action on this room."""
         patterns = self._patterns.get(action)
         return patterns is not None and patterns.match(room)
+
+    def allows_everywhere(self, action: Action) -> bool:
+        """Whether rules grant this action on all rooms, personal ones among them."""
+        return self.allows(action, _ANY_SHARED) and self.allows(action, _EVERYBODYS)
+
+    def beginnings(self, action: Action) -> frozenset[str]:
+        """Every room with this action granted begins with one of these."""
+        patterns = self._patterns.get(action)
+        return frozenset() if patterns is None else patterns.beginnings
 
     def reaches(self, room: RoomId) -> bool:
         """Whether a rule grants anything at all on this room."""

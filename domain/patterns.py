@@ -26,6 +26,12 @@ class RoomPatterns:
         self._every_shared = "*" in checked
         self._stems = tuple({p[:-1] for p in checked if p[-1] == "*" and p != "*"})
 
+    @property
+    def beginnings(self) -> frozenset[str]:
+        """Every room that matches begins with one of these, whole names among them."""
+        everything = ("",) if self._every_shared else ()
+        return frozenset((*everything, *self._stems, *self._names))
+
     def match(self, room: RoomId) -> bool:
         """Whether one of the patterns is about this room."""
         return (

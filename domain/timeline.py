@@ -52,7 +52,6 @@ class PageRequest(NamedTuple):
     after: int | None = None
     log: str | None = None
     limit: int = MAX_PAGE_MESSAGES
-    max_bytes: int = MAX_PAGE_BYTES
 
 
 class Page(NamedTuple):
@@ -211,6 +210,11 @@ class Timeline:
         needed = self._needed(after, history)
         return needed if needed < self.first - 1 else None
 
+    def disowns(self, position: Position) -> bool:
+        """Whether a reader there has seen something that is not in this log: as far as is known
+        here, where this is a copy."""
+        return self._judge(position).outcome in (Outcome.RESET, Outcome.REWOUND)
+
     def covers(self, request: PageRequest) -> bool:
         """Whether `page` answers as if every message that is kept were here."""
         if self.first - 1 <= self.floor or request.log not in (None, self.log):
@@ -241,11 +245,11 @@ class Timeline:
         position = Position(self.epoch, messages[-1].seq if messages else seq, self.term)
         return Replay(recovery, messages, position, more)
 
-    def latest(self, count: int, max_bytes: int = MAX_PAGE_BYTES) -> Replay:
+    def latest(self, count: int) -> Replay:
         """The newest `count` messages, from the oldest of them on."""
         kept = min(count, len(self._messages))
         start = Position(self.epoch, self.top - kept, self.term)
-        return self.recover(start, max_bytes=max_bytes)._replace(recovery=Recovery(Outcome.NONE))
+        return self.recover(start)._replace(recovery=Recovery(Outcome.NONE))
 
     def page(self, request: PageRequest) -> Page:
         """A page of history, see PageRequest."""
@@ -254,10 +258,10 @@ class Timeline:
             return Page(self.log, [], False)
         if request.after is not None:
             seq = max(request.after, self.first - 1)
-            messages, more = self._ascending(seq, limit, request.max_bytes)
+            messages, more = self._ascending(seq, limit, MAX_PAGE_BYTES)
         else:
             end = self.top + 1 if request.before is None else min(request.before, self.top + 1)
-            messages, more = self._descending(end, limit, request.max_bytes)
+            messages, more = self._descending(end, limit, MAX_PAGE_BYTES)
         return Page(self.log, messages, more)
 
     def _judge(self, after: Position) -> Recovery:

@@ -18,6 +18,7 @@ from entrypoints.container import Container
 from entrypoints.http.api.describe import completed
 from entrypoints.http.api.operations import Cases, Operations
 from entrypoints.http.api.router import api_routers
+from entrypoints.http.api.sessions import Sessions
 from entrypoints.http.events import EventDoor
 from entrypoints.http.operations import operations_router
 from entrypoints.http.origins import OriginGuard
@@ -82,10 +83,13 @@ def assemble(container: Container, folder: Path | None = None) -> FastAPI:
     """The application around a wired container. `folder` is where workers find each other."""
     node, settings, metrics = container.node(), container.settings(), container.metrics()
     siblings = Siblings(folder, container.node_name())
+    sessions = Sessions(container.list_sessions(), siblings, container.node_name())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        telling = siblings.telling(lambda: metrics.render()[0])
+        telling = siblings.telling(
+            {"metrics": lambda _: metrics.render()[0], "sessions": sessions.tell}
+        )
         async with telling, asyncio.TaskGroup() as tasks:
             running = tasks.create_task(node.run(), name="node")
             yield
@@ -104,7 +108,7 @@ def assemble(container: Container, folder: Path | None = None) -> FastAPI:
     app.include_router(
         operations_router(node=node, metrics=metrics, name=container.node_name(), siblings=siblings)
     )
-    operations = Operations(_api_cases(container))
+    operations = Operations(_api_cases(container, sessions))
     api = api_routers(operations, container.callers(), settings.limits.frame_bytes)
     for router in api:
         app.include_router(router)
@@ -132,7 +136,13 @@ def _gate(container: Container) -> Gate:
 
 
 def _event_door(container: Container, gate: Gate) -> EventDoor:
-    return EventDoor(gate, container.open_session(), container.join_room(), container.open_stream())
+    return EventDoor(
+        gate,
+        container.key_ring(),
+        container.open_session(),
+        container.join_room(),
+        container.open_stream(),
+    )
 
 
 def _doors(container: Container, gate: Gate) -> list[WebSocketRoute]:
@@ -187,7 +197,7 @@ def _use_cases(container: Container) -> UseCases:
     )
 
 
-def _api_cases(container: Container) -> Cases:
+def _api_cases(container: Container, sessions: Sessions) -> Cases:
     return Cases(
         publish=container.publish_message(),
         history=container.read_history(),
@@ -195,6 +205,7 @@ def _api_cases(container: Container) -> Cases:
         rooms=container.list_rooms(),
         describe=container.describe_room(),
         order=container.give_order(),
+        sessions=sessions,
         rates=container.request_rates(),
     )
 

@@ -16,6 +16,8 @@ from rich.console import Console
 
 from entrypoints.bind import bind_problem, listen
 from entrypoints.cli_bench import bench
+from entrypoints.cli_publish import publish
+from entrypoints.cli_rooms import history, members, rooms
 from entrypoints.cli_serve import (
     file_warning,
     files_needed,
@@ -23,15 +25,18 @@ from entrypoints.cli_serve import (
     raise_file_limit,
     with_trial_token,
 )
+from entrypoints.cli_tail import tail
 from entrypoints.cli_token import (
     CannotMint,
     Wish,
+    lifetime,
     mint,
     public_info,
     rooms_claim,
-    seconds,
     signing_key,
 )
+from entrypoints.cli_top import top
+from entrypoints.cli_users import block, disconnect, kick, unblock
 from entrypoints.logs import logging_config
 from entrypoints.settings import Settings, SettingsError, load_settings
 
@@ -119,6 +124,8 @@ def serve(
 
 
 app.command()(bench)
+for command in (publish, tail, rooms, members, history, kick, disconnect, block, unblock, top):
+    app.command()(command)
 
 
 @app.command()
@@ -160,7 +167,7 @@ def token(
     """
     with _clear_errors():
         settings = load_settings(os.environ, config, {})
-        wish = Wish(user, seconds(expires), rooms_claim(grant or []), public_info(info))
+        wish = Wish(user, lifetime(expires), rooms_claim(grant or []), public_info(info))
         key = signing_key(settings, secret_file, private_key_file)
         typer.echo(mint(wish, key, settings, time.time()))
 

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from entrypoints.bind import address
 from entrypoints.cli_token import Wish, mint, signing_key
-from entrypoints.http.api.callers import open_to_all
 from entrypoints.settings import Settings
 
 _SPARE_FILES = 100  # listening sockets, logs, Redis, the page of a metrics scraper
@@ -127,7 +126,7 @@ def _api(settings: Settings) -> str:
     keys = len(list(settings.backends()))
     if keys:
         return f"{keys} API {'key' if keys == 1 else 'keys'}, and tokens of users"
-    if open_to_all(settings):
+    if settings.api_open:
         return "open to this machine (HUBBUB_API_KEY asks for a key)"
     return "tokens of users only (HUBBUB_API_KEY lets a backend in)"
 

@@ -1,6 +1,5 @@
 """Minting tokens for trying, for tests and for scripts."""
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +16,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from domain.errors import BadName
 from domain.grants import Grants
 from domain.identifiers import user_id
+from entrypoints.durations import seconds
 from entrypoints.settings import Settings
 from entrypoints.settings_sections import MIN_SECRET
 
 MAX_TOKEN = 8 * 1024  # characters; longer ones are refused by the server
-_MAX_SECONDS = 10 * 365 * 86_400
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -89,7 +86,7 @@ def signing_key(
     secret = settings.auth.hmac_bytes
     if secret is not None:
         return SigningKey(secret, "HS256")
-    if settings.auth.has_key:
+    if settings.auth.public_key_file is not None:
         raise CannotMint(
             "only a public key is configured, and that can check tokens but not sign them: "
             "pass the private one with --private-key-file"
@@ -100,15 +97,12 @@ def signing_key(
     )
 
 
-def seconds(duration: str) -> int:
-    """Read `30s`, `15m`, `12h` or `7d`. Raises CannotMint."""
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise CannotMint(f"--expires {duration!r} is no duration: write 30s, 15m, 12h or 7d")
-    found = int(match[1]) * _UNITS[match[2]]
-    if not 0 < found <= _MAX_SECONDS:
-        raise CannotMint(f"--expires {duration} is not between 1s and 3650d")
-    return found
+def lifetime(duration: str) -> int:
+    """Seconds of `--expires`. Raises CannotMint."""
+    try:
+        return seconds("--expires", duration)
+    except ValueError as error:
+        raise CannotMint(str(error)) from None
 
 
 def rooms_claim(grants: Sequence[str]) -> dict[str, list[str]] | None:

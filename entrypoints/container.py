@@ -10,20 +10,26 @@ import socket
 
 from dependency_injector import containers, providers
 
+from adapters.jwt_authenticator import (
+    JwtAuthenticator,
+    KeyUnusable,
+    VerificationKey,
+    hmac_key,
+    load_public_key,
+)
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.control import MemoryControl
+from adapters.memory.directory import MemoryDirectory
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
 from adapters.redis.addresses import BadUrl
 from adapters.redis.broker import RedisBroker
 from adapters.redis.channels import Channels
 from adapters.redis.control import RedisControl
+from adapters.redis.directory import RedisDirectory
 from adapters.redis.keyspace import Keyspace
 from adapters.redis.presence import RedisPresence
 from adapters.redis.store import Store
-from adapters.tokens.authenticator import JwtAuthenticator
-from adapters.tokens.keys import KeyUnusable, VerificationKey, hmac_key, load_public_key
-from adapters.tokens.remote_keys import RemoteKeys
 from adapters.transport.asgi import AsgiTransport
 from adapters.transport.lane import LaneTransport, Turn
 from adapters.transport.streams import StreamOpener
@@ -39,10 +45,9 @@ from application.join_room import JoinRoom
 from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
 from application.list_rooms import ListRooms
+from application.list_sessions import ListSessions
 from application.node import Node
 from application.open_session import OpenSession
-from application.ports.authentication import Authenticator
-from application.ports.metrics import Metrics
 from application.ports.transport import Transport
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
@@ -51,12 +56,10 @@ from application.requests import RequestRates
 from application.session import SessionLimits
 from domain.exclusions import Exclusions
 from domain.origins import OriginPolicy
-from domain.timeline import MAX_PAGE_BYTES
 from entrypoints.bind import is_loopback
-from entrypoints.http.api.callers import Callers, KeyRing, open_to_all
+from entrypoints.http.api.callers import Callers, KeyRing
 from entrypoints.http.events import OpenStream
 from entrypoints.settings import AuthSettings, Settings, SettingsError
-from entrypoints.settings_sections import host_of
 from entrypoints.ws.admission import Admission, ConnectionLimits
 from entrypoints.ws.connection import OpenTransport
 from entrypoints.ws.credentials import Scope
@@ -66,7 +69,8 @@ from entrypoints.ws.inbox import Receive, Send
 def _store(settings: Settings) -> Store:
     url = settings.redis_url
     try:
-        return Store("" if url is None else url.get_secret_value())
+        where = "" if url is None else url.get_secret_value()
+        return Store(where, replicas=settings.redis_replicas)
     except BadUrl as error:
         raise SettingsError(f"HUBBUB_REDIS_URL: {error}") from None
 
@@ -83,17 +87,10 @@ def _verification_keys(auth: AuthSettings) -> list[VerificationKey]:
     return keys
 
 
-def _remote_keys(auth: AuthSettings, metrics: Metrics) -> RemoteKeys | None:
-    if auth.jwks_url is None:
-        return None
-    return RemoteKeys(auth.jwks_url, metrics, local=is_loopback(host_of(auth.jwks_url)))
-
-
 def _session_limits(settings: Settings) -> SessionLimits:
     limits = settings.limits
     return SessionLimits(
         rooms=limits.rooms_per_connection,
-        page_bytes=min(MAX_PAGE_BYTES, limits.outbox_bytes // 2),
         messages_per_second=limits.messages_per_second,
         messages_burst=limits.messages_burst,
         commands_per_second=limits.commands_per_second,
@@ -132,13 +129,7 @@ def _stream_opener(settings: Settings) -> OpenStream:
 def _admission(settings: Settings) -> Admission:
     limits = settings.limits
     return Admission(
-        ConnectionLimits(
-            total=limits.connections,
-            per_address=limits.connections_per_address,
-            unknown=limits.unauthenticated,
-            per_second=limits.handshakes_per_second,
-            burst=limits.handshakes_burst,
-        )
+        ConnectionLimits(limits.connections, limits.connections_per_address, limits.unauthenticated)
     )
 
 
@@ -149,9 +140,8 @@ def _origin_policy(settings: Settings) -> OriginPolicy:
     return OriginPolicy(settings.origins, loopback=is_open, local=local)
 
 
-def _callers(settings: Settings, authenticator: Authenticator, exclusions: Exclusions) -> Callers:
-    keys = KeyRing(settings.backends())
-    return Callers(keys, authenticator, exclusions, anonymous=open_to_all(settings))
+def _key_ring(settings: Settings) -> KeyRing:
+    return KeyRing(settings.backends())
 
 
 def _node_name() -> str:
@@ -188,17 +178,23 @@ class Container(containers.DeclarativeContainer):
             max_bytes=settings.provided.limits.history_bytes,
         ),
     )
+    redis_presence = providers.Singleton(
+        RedisPresence,
+        store,
+        channels,
+        metrics,
+        keyspace,
+        grace=settings.provided.presence_grace,
+    )
     presence = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryPresence, settings.provided.presence_grace),
-        redis=providers.Singleton(
-            RedisPresence,
-            store,
-            channels,
-            metrics,
-            keyspace,
-            grace=settings.provided.presence_grace,
-        ),
+        redis=redis_presence,
+    )
+    directory = providers.Selector(
+        settings.provided.backend,
+        memory=providers.Singleton(MemoryDirectory),
+        redis=providers.Singleton(RedisDirectory, store, redis_presence.provided.lease),
     )
     control = providers.Selector(
         settings.provided.backend,
@@ -213,7 +209,6 @@ class Container(containers.DeclarativeContainer):
     authenticator = providers.Singleton(
         JwtAuthenticator,
         providers.Callable(_verification_keys, settings.provided.auth),
-        more=providers.Callable(_remote_keys, settings.provided.auth, metrics),
         issuer=settings.provided.auth.issuer,
         audience=settings.provided.auth.audience,
     )
@@ -224,13 +219,11 @@ class Container(containers.DeclarativeContainer):
     websocket_protocol = providers.Object(LaneProtocol)
 
     # Application
-    hub = providers.Singleton(Hub, broker, presence, metrics)
+    hub = providers.Singleton(Hub, broker, presence, directory, metrics)
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
-    node = providers.Singleton(
-        Node, broker, presence, control, authenticator, hub, carry_out, beneath
-    )
+    node = providers.Singleton(Node, broker, presence, control, directory, hub, carry_out, beneath)
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
     request_rates = providers.Singleton(_request_rates, settings)
     publish_message = providers.Singleton(
@@ -238,13 +231,21 @@ class Container(containers.DeclarativeContainer):
     )
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)
-    list_rooms = providers.Singleton(ListRooms, hub, presence, catalog)
+    list_rooms = providers.Singleton(ListRooms, directory, presence, catalog)
+    list_sessions = providers.Singleton(ListSessions, hub)
     describe_room = providers.Singleton(DescribeRoom, catalog)
     give_order = providers.Singleton(GiveOrder, control)
     refresh_token = providers.Singleton(
         RefreshToken, authenticator, presence, leave_room, exclusions
     )
-    callers = providers.Singleton(_callers, settings, authenticator, exclusions)
+    key_ring = providers.Singleton(_key_ring, settings)
+    callers = providers.Singleton(
+        Callers,
+        key_ring,
+        authenticator,
+        exclusions,
+        anonymous=settings.provided.api_open,
+    )
     close_session = providers.Singleton(CloseSession, hub, leave_room, metrics)
     open_session = providers.Singleton(OpenSession, hub, close_session, metrics, limits)
     drain = providers.Singleton(Drain, hub)

@@ -30,8 +30,8 @@ from pydantic_settings import (
 from domain.grants import Backend
 from domain.options import RoomCatalog
 from domain.origins import OriginPolicy
-from entrypoints.bind import is_loopback, trusted
-from entrypoints.settings_keys import ApiKeyRule, backends, doubled, strong_key
+from entrypoints.bind import is_loopback
+from entrypoints.settings_keys import ApiKeyRule, backends, doubled, header_text
 from entrypoints.settings_names import DELIMITER, PREFIX, Location, file_name, leaves
 from entrypoints.settings_report import Conflicts, effective, problems
 from entrypoints.settings_sections import (
@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     workers: Annotated[Whole, Field(ge=1, le=256)] = 1
     backend: Literal["memory", "redis"] = "memory"
     redis_url: SecretStr | None = None
+    redis_replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
     origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = []
-    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = []
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0
     presence_grace: Annotated[Number, Field(ge=0)] = 10.0
@@ -153,13 +153,6 @@ class Settings(BaseSettings):
         OriginPolicy(origins, loopback=False)
         return origins
 
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _known_proxies(cls, proxies: list[str]) -> list[str]:
-        for proxy in proxies:
-            trusted(proxy)
-        return proxies
-
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: SecretStr | None) -> SecretStr | None:
@@ -171,8 +164,8 @@ class Settings(BaseSettings):
 
     @field_validator("api_key")
     @classmethod
-    def _cannot_be_guessed(cls, key: SecretStr | None) -> SecretStr | None:
-        return strong_key(key)
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        return header_text(key)
 
     @validator(mode="after")
     def _fit_together(self) -> Self:
@@ -194,6 +187,13 @@ class Settings(BaseSettings):
     def show_pages(self) -> bool:
         """Whether the demo pages are served: by default only where anybody may try."""
         return self.auth.mode == "open" if self.pages is None else self.pages
+
+    @property
+    def api_open(self) -> bool:
+        """Whether the HTTP API lets in who shows nothing: who is asked for no name is asked for no
+        key either, where only this machine reaches us and nobody was given one."""
+        keys = any(True for _ in self.backends())
+        return self.auth.mode == "open" and is_loopback(self.host) and not keys
 
     @property
     def tls(self) -> bool:
@@ -222,22 +222,21 @@ class Settings(BaseSettings):
             return []
         text = (
             f"is {self.host}, which others can reach, and in open mode they could use any name. "
-            "Set HUBBUB_AUTH__MODE=jwt and a key (HUBBUB_AUTH__HMAC_SECRET, "
-            "HUBBUB_AUTH__PUBLIC_KEY_FILE or HUBBUB_AUTH__JWKS_URL), or start with "
-            "--allow-anonymous if that is intended"
+            "Set HUBBUB_AUTH__MODE=jwt and a key (HUBBUB_AUTH__HMAC_SECRET or "
+            "HUBBUB_AUTH__PUBLIC_KEY_FILE), or start with --allow-anonymous if that is intended"
         )
         return [(("host",), text)]
 
     def _missing_partners(self) -> list[tuple[Location, str]]:
         found: list[tuple[Location, str]] = []
         if self.auth.mode == "jwt" and not self.auth.has_key:
-            text = (
-                "is jwt, which needs HUBBUB_AUTH__HMAC_SECRET, HUBBUB_AUTH__PUBLIC_KEY_FILE "
-                "or HUBBUB_AUTH__JWKS_URL"
-            )
+            text = "is jwt, which needs HUBBUB_AUTH__HMAC_SECRET or HUBBUB_AUTH__PUBLIC_KEY_FILE"
             found.append((("auth", "mode"), text))
         if self.backend == "redis" and self.redis_url is None:
             found.append((("backend",), "is redis, which needs HUBBUB_REDIS_URL"))
+        if self.redis_replicas and self.backend != "redis":
+            text = f"is {self.redis_replicas}, which only the backend redis has"
+            found.append((("redis_replicas",), text))
         if self.workers > 1 and self.backend == "memory":
             text = (
                 f"is {self.workers}, and rooms in the memory of one process are not those of "

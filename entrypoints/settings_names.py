@@ -11,6 +11,9 @@ from pydantic.fields import FieldInfo
 PREFIX = "HUBBUB_"
 DELIMITER = "__"
 
+# Of commands that talk to a running server, and so no settings of one.
+OF_COMMANDS = frozenset({"HUBBUB_URL", "HUBBUB_TOKEN", "HUBBUB_METRICS_URL"})
+
 # Names from the outermost table inwards, and the places in lists between them, as pydantic
 # locates errors.
 Location = tuple[str | int, ...]

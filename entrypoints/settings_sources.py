@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from entrypoints.settings_names import (
+    OF_COMMANDS,
     PREFIX,
     Location,
     env_name,
@@ -79,7 +80,11 @@ def read_sources(
 ) -> Given:
     """Gather what was said. Flags that are None were not given. Raises SettingsError for a file
     that cannot be read and for names in the environment that are not settings."""
-    ours = {name: text for name, text in environ.items() if name.upper().startswith(PREFIX)}
+    ours = {
+        name: text
+        for name, text in environ.items()
+        if name.upper().startswith(PREFIX) and name not in OF_COMMANDS
+    }
     problems = _strange_names(model, ours)
     if problems:
         raise SettingsError(*problems)

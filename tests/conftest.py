@@ -10,12 +10,25 @@ import pytest
 from entrypoints.settings import Settings
 from tests.redis_groups import RedisCluster
 from tests.redis_server import RedisServer, StartRedis
-from tests.running_server import RunningServer, Serve, fit_for_tests, nothing_blocks
+from tests.running_server import RunningServer, Serve, fit_for_tests
 from tests.server_process import ServeProcess, ServerProcess
 
+_REDIS = {"redis_server", "redis_url", "start_redis", "redis_cluster"}  # fixtures
 
+
+def _needs_redis(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    asked = not _REDIS.isdisjoint(getattr(item, "fixturenames", ()))
+    return asked or (call is not None and "redis" in call.params.values())
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what other servers than ours cannot do; each of these tests says what."""
+    """Mark what needs a Redis. Leave out what other servers than ours cannot do; each of these
+    tests says what."""
+    for item in items:
+        if _needs_redis(item):
+            item.add_marker(pytest.mark.redis)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
@@ -44,7 +57,6 @@ async def serve(transport: str) -> AsyncIterator[Serve]:
     """Servers on free ports, stopped and found empty at the end."""
     async with AsyncExitStack() as started:
         started.enter_context(fit_for_tests())
-        started.enter_context(nothing_blocks())
 
         async def start(**settings: Any) -> RunningServer:
             server = RunningServer(Settings(port=0, **settings), lane=transport == "lane")

@@ -14,6 +14,7 @@ from domain.identifiers import RoomId
 from tests.contract.conftest import CHAT, GRACE, Clock, PresenceNode
 from tests.peer import DEADLINE, until
 from tests.redis_server import RedisServer
+from tests.redis_user import as_hubbub
 from tests.running import running
 
 
@@ -23,7 +24,7 @@ class LiveNode(PresenceNode):
     presence: RedisPresence
 
     def __init__(self, url: str, clock: Callable[[], float], grace: float = GRACE) -> None:
-        self.store = Store(url)
+        self.store = Store(as_hubbub(url))
         self.channels = Channels(self.store)
         metrics = PrometheusMetrics()
         presence = RedisPresence(self.store, self.channels, metrics, grace=grace, clock=clock)

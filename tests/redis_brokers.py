@@ -19,6 +19,7 @@ from domain.timeline import Outcome, Recovery
 from tests.contract.conftest import CHAT, KEEP, BrokerNode, BrokerNotes, draft
 from tests.peer import until
 from tests.redis_server import RedisServer
+from tests.redis_user import as_hubbub
 from tests.running import running
 
 PUBLISH = (files("adapters.redis") / "scripts" / "publish.lua").read_text()
@@ -98,13 +99,16 @@ class Follower(BrokerNotes):
 
 
 class RedisBrokerNode(BrokerNode):
-    """A broker with a store and channels of its own. `notes` follow one room."""
+    """A broker with a store and channels of its own, as the user of README.md unless the URL names
+    another. `notes` follow one room."""
 
     broker: RedisBroker
     notes: Follower
 
-    def __init__(self, url: str, keyspace: Keyspace | None = None, **options: Any) -> None:
-        self.store = Store(url)
+    def __init__(
+        self, url: str, keyspace: Keyspace | None = None, replicas: int = 0, **options: Any
+    ) -> None:
+        self.store = Store(as_hubbub(url), replicas=replicas)
         self.channels = Channels(self.store)
         self.metrics = PrometheusMetrics()
         self.broker = RedisBroker(self.store, self.channels, self.metrics, keyspace, **options)

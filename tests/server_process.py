@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,12 +30,17 @@ class ServerProcess:
 
     @classmethod
     async def start(
-        cls, folder: Path, *arguments: str, environ: Mapping[str, str] | None = None
+        cls,
+        folder: Path,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        entry: Sequence[str] = ("entrypoints.cli",),
     ) -> "ServerProcess":
-        """`folder` is its working directory; `environ` holds its `HUBBUB_…` variables."""
+        """`folder` is its working directory; `environ` holds its `HUBBUB_…` variables. `entry` is a
+        module that ends in the command line, and words for itself."""
         inherited = {name: text for name, text in os.environ.items() if "HUBBUB" not in name}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "entrypoints.cli", "serve", "--port", "0", *arguments),
+            *(sys.executable, "-m", *entry, "serve", "--port", "0", *arguments),
             cwd=folder,
             env={**inherited, "PYTHONPATH": str(_ROOT), **(environ or {})},
             stdin=DEVNULL,

@@ -21,7 +21,6 @@ from domain.options import Retention
 from domain.timeline import Page, PageRequest, Timeline
 
 KEY_TTL = 300.0  # seconds a publish key is remembered
-MAX_KEYS = 250_000  # of all rooms; each is under a kilobyte
 IDLE_TTL = 24 * 3600.0  # seconds a room nobody uses keeps its epoch and count
 MAX_IDLE = 100_000  # such rooms kept at most
 MAX_BYTES = 256 * 1024 * 1024  # of all rooms' messages
@@ -38,11 +37,13 @@ class _Used(NamedTuple):
 
 
 class _Log:
-    __slots__ = ("counted", "idle_since", "subscribed", "timeline")
+    __slots__ = ("counted", "idle_since", "keys", "subscribed", "timeline")
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
         self.counted = 0  # bytes of it in the sum over all rooms
+        # In the order of use; with one lifetime for all, also the order of forgetting.
+        self.keys: OrderedDict[tuple[str, str], _Used] = OrderedDict()
         self.subscribed = False
         self.idle_since = 0.0
 
@@ -56,19 +57,13 @@ class MemoryBroker(Broker):
         wall: Callable[[], float] = time.time,
         max_idle: int = MAX_IDLE,
         max_bytes: int = MAX_BYTES,
-        max_keys: int = MAX_KEYS,
     ) -> None:
         """`max_bytes`: of all rooms' messages together; over it the rooms that were published to
-        the longest ago lose theirs, and who asks for them is told of a gap. `max_keys`: of all
-        rooms together; over it the oldest are forgotten before their time."""
+        the longest ago lose theirs, and who asks for them is told of a gap."""
         self._clock = clock
         self._wall = wall
         self._max_idle = max_idle
         self._max_bytes = max_bytes
-        self._max_keys = max_keys
-        # By the epoch of the log, principal and key; in the order of use, which with one lifetime
-        # for all is the order of forgetting.
-        self._keys: OrderedDict[tuple[str, str, str], _Used] = OrderedDict()
         self._bytes = 0
         # Logs with messages, the one published to the longest ago first.
         self._by_age: OrderedDict[RoomId, _Log] = OrderedDict()
@@ -91,7 +86,7 @@ class MemoryBroker(Broker):
         timeline = log.timeline
         now = self._clock()
         if draft.key is not None:
-            used = self._used(timeline.epoch, draft, now)
+            used = self._used(log, draft, now)
             if used is not None:
                 receipt(used)
                 return
@@ -104,9 +99,7 @@ class MemoryBroker(Broker):
         published = Published(timeline.position, message.id)
         if draft.key is not None:
             record = _Used(_digest(draft.data), published, now + KEY_TTL)
-            self._keys[(timeline.epoch, draft.principal, draft.key)] = record
-            if len(self._keys) > self._max_keys:
-                self._keys.popitem(last=False)
+            log.keys[(draft.principal, draft.key)] = record
         self._deliver(log, message)
         receipt(published)
 
@@ -131,11 +124,18 @@ class MemoryBroker(Broker):
     async def reach(self, room: RoomId, seq: int) -> None:
         """The timeline is the log: what it lacks is nowhere."""
 
+    async def confirm(self, room: RoomId) -> None:
+        """There is nobody who could be ahead."""
+
     async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
         return self._current(room).page(request)
 
     @property
     def healthy(self) -> bool:
+        return True
+
+    @property
+    def notices_losses(self) -> bool:
         return True
 
     async def run(self) -> None:
@@ -148,7 +148,7 @@ class MemoryBroker(Broker):
         now = self._clock()
         for room, log in self._rooms.items():
             self._expire(room, log, now)
-        self._forget_keys(now)
+            _forget(log.keys, now)
         while self._idle:
             room, log = next(iter(self._idle.items()))
             if log.idle_since + IDLE_TTL > now:
@@ -159,6 +159,7 @@ class MemoryBroker(Broker):
         """Lose a room's log, as a store does that comes back empty."""
         log = self._log(room)
         log.timeline = _new_timeline()
+        log.keys.clear()
         self._by_age.pop(room, None)
         self._account(log)
         if log.subscribed and self._listener is not None:
@@ -229,21 +230,14 @@ class MemoryBroker(Broker):
     def _fresh_id(self) -> str:
         return f"{self._id_prefix}{next(self._ids):x}"
 
-    def _used(self, epoch: str, draft: Draft, now: float) -> Published | KeyConflict | None:
-        self._forget_keys(now)
-        used = self._keys.get((epoch, draft.principal, draft.key or ""))
+    def _used(self, log: _Log, draft: Draft, now: float) -> Published | KeyConflict | None:
+        _forget(log.keys, now)
+        used = log.keys.get((draft.principal, draft.key or ""))
         if used is None:
             return None
         if used.digest != _digest(draft.data):
             return KeyConflict(f"key {draft.key} was used for other data")
         return used.published._replace(duplicate=True)
-
-    def _forget_keys(self, now: float) -> None:
-        while self._keys:
-            key, used = next(iter(self._keys.items()))
-            if used.forgotten_at > now:
-                return
-            del self._keys[key]
 
 
 def _new_timeline() -> Timeline:
@@ -252,3 +246,11 @@ def _new_timeline() -> Timeline:
 
 def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
+
+
+def _forget(keys: OrderedDict[tuple[str, str], _Used], now: float) -> None:
+    while keys:
+        key, used = next(iter(keys.items()))
+        if used.forgotten_at > now:
+            return
+        del keys[key]

@@ -60,12 +60,11 @@ class RedisBroker(Broker):
 
     @property
     def healthy(self) -> bool:
-        return self._store.healthy and self._channels.healthy
+        return self._store.healthy and self._channels.healthy and self._terms.known
 
     @property
-    def guesses_terms(self) -> bool:
-        """Whether Redis hides who it is: then a tail lost by it may go unnoticed."""
-        return bool(self._terms.made_up)
+    def notices_losses(self) -> bool:
+        return not self._terms.made_up
 
     def attach(self, listener: BrokerListener) -> None:
         self._feeds.listener = listener
@@ -91,6 +90,12 @@ class RedisBroker(Broker):
         if feed is None:
             raise Unavailable(f"{room} is not subscribed")
         await feed.reach(seq)
+
+    async def confirm(self, room: RoomId) -> None:
+        feed = self._feeds.find(room)
+        if feed is None:
+            raise Unavailable(f"{room} is not subscribed")
+        await self._feeds.confirm(feed)
 
     async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
         feed = self._feeds.find(room)

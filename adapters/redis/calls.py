@@ -2,17 +2,25 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from adapters.redis.link import Command, LinkLost, ReplyError, Word
 from adapters.redis.shard import Script, Shard
 
 Outcome = Callable[[Any], None]
-"""Is called once: with the reply, with Unavailable (not done) or with OutcomeUnknown."""
+"""Is called once: with the reply, with Unavailable (not done) or with OutcomeUnknown; with Copied
+where that was asked for."""
 
 ArgsOf = Callable[[int], Sequence[Word]]
 """Arguments of a script, by attempt. Above 0, the script may have run already without our hearing
 of it: it has to find that out itself."""
+
+
+class Copied(NamedTuple):
+    """A reply, and whether enough replicas have what was written by then."""
+
+    reply: Any
+    enough: bool
 
 
 class Judge(Protocol):
@@ -31,6 +39,7 @@ class Call:
     postponed = 0  # how often it was refused for a reason that ends by itself
     ordered = False  # must not be done after one that was handed over later
     sent = False  # on its way, or its reply is
+    copied = False  # its outcome waits for the replicas' answer
     asking: Shard | None = None  # whom to ask, once, instead of the slot's owner
     shard: Shard | None = None  # whom it was sent to
 

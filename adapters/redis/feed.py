@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import filterfalse
 from typing import NamedTuple, Protocol
 
 from adapters.redis.channels import ChannelListener, Channels
@@ -70,6 +71,7 @@ class Feed(ChannelListener):
         self._look_at = 0.0
         self._acknowledged: Position | None = None
         self._extending = asyncio.Lock()
+        self._settling: set[asyncio.Future[None]] = set()
         self._decode = Decoder(room).decode
         self._owner = owner
         self._listener = listener
@@ -166,12 +168,17 @@ class Feed(ChannelListener):
         if self._look is not None:
             self._look.cancel()
         self._channels.unsubscribe(self.keys.feed, self)
+        for waiting in filterfalse(asyncio.Future.done, self._settling):
+            waiting.set_exception(Unavailable("the room was left meanwhile"))
 
     async def resync(self) -> None:
         """Bring the listener from the cursor to the log as it is now. Raises Unavailable."""
         for _ in range(_ATTEMPTS):
             timeline = self.timeline
-            if self.replica.live or timeline is None:
+            if self.replica.live:
+                self._settled()
+                return
+            if timeline is None:
                 return
             cursor = timeline.position
             self.replica.begin_reading()
@@ -185,6 +192,11 @@ class Feed(ChannelListener):
                 await self._begin_again(cursor)
         if not self.replica.live:
             raise Unavailable("the room is too busy to be read now")
+        self._settled()
+
+    def _settled(self) -> None:
+        for waiting in filterfalse(asyncio.Future.done, self._settling):
+            waiting.set_result(None)
 
     async def _begin_again(self, cursor: Position) -> None:
         """The way on is too long to be delivered, or there is none: hold the log as it is now,
@@ -212,6 +224,15 @@ class Feed(ChannelListener):
             self._deliver(self.replica.go_on(view, now))
         else:
             self._deliver(self.replica.settle(now))
+
+    async def settled(self) -> None:
+        """Wait until a reading has ended well. Raises Unavailable when the room is left."""
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settling.add(settled)
+        try:
+            await settled
+        finally:
+            self._settling.discard(settled)
 
     async def reach(self, seq: int) -> None:
         """See `Broker.reach`."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ from domain.position import Position
 
 CHECK = 10.0  # seconds between two comparisons of every room with Redis
 GRACE = 0.5  # seconds for what is on its way when they are compared
+CONFIRM_DEADLINE = 3.0  # seconds for finding out where a room is
 RENEWAL = 86_400.0  # seconds after which a room that is only listened to is marked as in use
 AT_ONCE = 64  # rooms that are read at the same time
 _SPREAD = 0.1  # seconds over which the reading of AT_ONCE rooms is spread,
 _LONGEST_SPREAD = 1.0  # and that of very many
+_MOMENT = 0.02  # seconds; what was published is heard within one, as a rule
 _LOG_INTERVAL = 1.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds after a reading failed
 
@@ -210,6 +213,26 @@ class Feeds(FeedOwner):
                 look.feed.replica.missed()
                 self.stale(look.feed)
 
+    async def confirm(self, feed: Feed) -> None:
+        """See `Broker.confirm`. As `check`, for one room, and with an answer. A room that is as it
+        should be goes on undisturbed: whoever likes may cause this."""
+        timeline = feed.timeline
+        if timeline is None:
+            raise Unavailable(f"{feed.room} was left meanwhile")
+        there = await self._ask(feed, timeline.top)
+        end = time.monotonic() + GRACE
+        # What was published is on its way as a rule; nothing announces that it is there.
+        while not _has(feed, there) and time.monotonic() < end:  # noqa: ASYNC110  (see above)
+            await asyncio.sleep(_MOMENT)
+        try:
+            async with asyncio.timeout(CONFIRM_DEADLINE):
+                while not _has(feed, there):
+                    feed.replica.missed()
+                    self.stale(feed)
+                    await feed.settled()
+        except TimeoutError:
+            raise Unavailable("the store does not tell where the room is") from None
+
     async def _compare(self, feeds: Sequence[Feed]) -> list[_Look]:
         asked = [(feed, feed.timeline.position) for feed in feeds if feed.timeline is not None]
         answers = await asyncio.gather(
@@ -237,6 +260,15 @@ class Feeds(FeedOwner):
             return Position(epoch, int(seq), term)
         except (AttributeError, ValueError):
             return None  # nothing, or nothing of ours: not what is held here
+
+
+def _has(feed: Feed, there: Position | None) -> bool:
+    """Whether what is held of a room is as new as what Redis said of it."""
+    timeline = feed.timeline
+    if timeline is None or there is None or not feed.replica.live:
+        return False
+    same = there.term == timeline.term or timeline.lineage.past(there.term)
+    return there.epoch == timeline.epoch and same and timeline.top >= there.seq
 
 
 def _differs(look: _Look) -> bool:

@@ -69,6 +69,7 @@ class Janitor:
                     raise outcome
             await self._store.command(key, "SREM", key, *names)
             cleared += len(names)
+        await self._store.command(self._nodes.open(dead), "DEL", self._nodes.open(dead))
         await self._store.command(self._nodes.dead, "ZREM", self._nodes.dead, dead)
         logger.info("node %s is cleared away, out of %d rooms", dead, cleared)
 

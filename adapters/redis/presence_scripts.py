@@ -35,6 +35,10 @@ class NodeKeys:
         self.leases = self._stem + "leases"
         self.dead = self._stem + "dead"
 
+    def open(self, node: str) -> str:
+        """The sorted set of rooms that are live on a node."""
+        return f"{self._stem}open:{node}"
+
     def rooms(self, node: str) -> str:
         """The set of rooms that a node holds seats or graces in, or held a while ago."""
         return f"{self._stem}rooms:{node}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
+from adapters.redis.calls import Copied
 from adapters.redis.feeds import Feeds
 from adapters.redis.keyspace import Keyspace
 from adapters.redis.link import Word
@@ -68,12 +69,15 @@ class Publisher:
             return words
 
         def done(reply: Any) -> None:
-            outcome = _outcome(reply, message_id, draft)
+            enough = None
+            if type(reply) is Copied:
+                reply, enough = reply
+            outcome = _outcome(reply, message_id, draft, enough)
             if feed is not None and type(outcome) is Published and outcome.position is not None:
                 feed.acknowledged(outcome.position)
             receipt(outcome)
 
-        self._store.submit(self._script, keys, arguments, done)
+        self._store.submit(self._script, keys, arguments, done, copied=True)
 
     def _whisper(self, draft: Draft, receipt: Receipt) -> None:
         feed = self._room(draft.room).feed
@@ -84,18 +88,23 @@ class Publisher:
             receipt(Unavailable("the store cannot be reached"))
 
 
-def _outcome(reply: Any, message_id: str, draft: Draft) -> Published | HubbubError:
+def _outcome(
+    reply: Any, message_id: str, draft: Draft, enough: bool | None
+) -> Published | HubbubError:
+    """`enough` replicas have what the connection wrote; None where it does not matter."""
     if isinstance(reply, HubbubError):
         return reply
     if reply[0] == b"OK":
         _, epoch, term, seq = reply
-        return Published(Position(epoch.decode("latin-1"), seq, term.decode("latin-1")), message_id)
+        place = Position(epoch.decode("latin-1"), seq, term.decode("latin-1"))
+        return Published(place, message_id, replicated=enough)
     if reply[0] == b"USED":
-        _, epoch, term, seq, found = reply
+        _, epoch, term, seq, found, *written = reply
         place = Position(epoch.decode("latin-1"), seq, term.decode("latin-1"))
         # One's own id is a first attempt that nobody had heard of.
         first = found.decode("latin-1")
-        return Published(place, first, first != message_id)
+        # What another connection wrote is behind what this one wrote just now, if it did.
+        return Published(place, first, first != message_id, enough and bool(written))
     if reply[0] == b"CONFLICT":
         return KeyConflict(f"key {draft.key} was used for other data")
     return OutcomeUnknown("it cannot be found out whether this was published")

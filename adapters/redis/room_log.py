@@ -66,7 +66,7 @@ class RoomLog:
         decoder = Decoder(room)
         read = [self._decode(decoder, room, entry, view) for entry in entries]
         records = [record for record in read if record is not None]
-        messages, cut = fit([record.message for record in records], limit, request.max_bytes)
+        messages, cut = fit([record.message for record in records], limit, MAX_PAGE_BYTES)
         if way == "up":
             return Page(log, messages, cut or (bool(entries) and entries[-1][0] < view.top))
         messages.reverse()
@@ -98,6 +98,7 @@ class RoomLog:
         self, room: RoomId, way: str, at: int, count: int, keep: Retention | None
     ) -> Sequence[Any]:
         """With `keep`, for somebody who enters the room."""
+        await self._terms.wait()
         keys = self._keyspace.room(room)
         entering = ("", "") if keep is None else (secrets.token_hex(16), kept(keep).ttl)
         arguments = (way, at, count, MAX_PAGE_BYTES, *entering, self._terms.made_up)

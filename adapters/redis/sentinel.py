@@ -57,13 +57,20 @@ class Sentinels(Discovery):
                 link = self._links.get(seed)
                 if link is None or not link.is_open:
                     link = self._links[seed] = await Link.open(seed)
-                told = await link.call("SENTINEL", "MASTER", self._master)
+                told, where = await asyncio.gather(
+                    link.call("SENTINEL", "MASTER", self._master),
+                    link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master),
+                )
         except TimeoutError:
             if seed in self._links:
                 self._links.pop(seed).close()
             raise LinkLost(f"{seed} does not answer") from None
-        host, port = told[b"ip"].decode(), int(told[b"port"])
-        return _Opinion(int(told[b"config-epoch"]), self._server.at(host, port))
+        if where is None:
+            raise LinkLost(f"{seed} does not know {self._master}")
+        # MASTER names the former one until the failover is over in every detail, which takes
+        # seconds, and what that one acknowledges meanwhile is lost.
+        host, port = where
+        return _Opinion(int(told[b"config-epoch"]), self._server.at(host.decode(), int(port)))
 
 
 def _why(answers: Sequence[object]) -> Exception:

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from adapters.redis.calls import Call, Held, Judge
+from adapters.redis.calls import Call, Copied, Held, Judge
 from adapters.redis.link import LinkLost, ReplyError, pack
 from adapters.redis.shard import Shard
 from adapters.redis.shard_map import ShardMap
@@ -20,7 +20,7 @@ from domain.errors import HubbubError, OutcomeUnknown, Unavailable
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds before a call is sent again
 # Not done, for a reason that ends by itself: at once the first time, or a little later.
 _AT_ONCE = {"MOVED", "ASK", "NOSCRIPT"}
-_SOON = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"}
+_SOON = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOTERM", "READONLY", "TRYAGAIN"}
 _TRANSIENT = _AT_ONCE | _SOON
 _OPERATOR = {"OOM", "MISCONF", "NOREPLICAS"}  # not done, and only an operator can help
 _LOG_INTERVAL = 5.0  # seconds between two lines about refusals
@@ -118,8 +118,13 @@ class Sequencer(Judge):
             self._overtook(call)
         self._forget(call)
         done = call.done
-        if done is not None:
-            call.done = None
+        if done is None:
+            return
+        call.done = None
+        shard = call.shard
+        if call.copied and shard is not None and shard.replication is not None:
+            shard.replication.confirm(lambda enough: done(Copied(reply, enough)))
+        else:
             done(reply)
 
     def failed(self, call: Call, error: ReplyError | LinkLost) -> None:
@@ -138,10 +143,14 @@ class Sequencer(Judge):
         if not call.idempotent:
             self._give_up(call, "the connection to the store was lost")
             return
+        self._repack(call)
+        self._held.setdefault(call.slot, Held()).retry.append(call)
+
+    def _repack(self, call: Call) -> None:
+        """Ask with the arguments of now."""
         self._bytes -= len(call.packed)
         call.packed = pack(call.command())
         self._bytes += len(call.packed)
-        self._held.setdefault(call.slot, Held()).retry.append(call)
 
     def _postpone(self, call: Call, error: ReplyError) -> None:
         asked = call.shard
@@ -154,6 +163,8 @@ class Sequencer(Judge):
             call.asking = named if error.code == "ASK" else None
         elif error.code == "NOSCRIPT" and call.script is not None:
             asked.loaded.discard(call.script.sha)
+        elif error.code == "NOTERM":  # one of ours: see terms.py; there may be one by now
+            self._repack(call)
         held = self._held.setdefault(call.slot, Held())
         held.retry.append(call)
         if call.postponed or error.code in _SOON:

@@ -12,10 +12,12 @@ from typing import Any
 
 from adapters.redis.addresses import Address
 from adapters.redis.link import OPEN_DEADLINE, Link, LinkLost, ReplyError
+from adapters.redis.replication import Replication
 
 STALL = 1.5  # seconds without a sign of life, while a reply is due, that end a link
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
 _SHOWN = re.compile(rb"run_id:(\w+)")
+_HIDDEN = {"NOPERM", "ERR"}  # INFO is not for this user, or for nobody: a command that is unknown
 
 logger = logging.getLogger("hubbub.redis")
 
@@ -38,7 +40,7 @@ async def _run_id(link: Link) -> str:
     try:
         found = _SHOWN.search(await link.call("INFO", "server"))
     except ReplyError as error:
-        if error.code != "NOPERM":
+        if error.code not in _HIDDEN:
             raise
         return ""
     return found[1].decode() if found else ""
@@ -66,13 +68,16 @@ class Shard:
         address: Address,
         ready: Callable[["Shard"], None],
         trouble: Callable[["Shard"], None],
+        replicas: int = 0,
     ) -> None:
         self.address = address
         self.link: Link | None = None
         self.is_other = False  # it may be another process that answers now than before
         self.loaded: set[bytes] = set()  # scripts that the server has been given
+        self.replication: Replication | None = None  # of the link, where replicas are asked for
         self._ready = ready
         self._trouble = trouble
+        self._replicas = replicas
         self._run_id: str | None = None  # of the process; empty when it does not tell
         self._former_id = 0  # what the last link was called there
         self._silent = False  # in the log, one line says that it is gone, and one that it is back
@@ -128,6 +133,7 @@ class Shard:
         try:
             await self._prepare(link)
             self.link = link
+            self.replication = Replication(link, self._replicas) if self._replicas else None
             self._heard_at = time.monotonic()
             if self._silent:
                 logger.info("redis at %s is back", self.address)

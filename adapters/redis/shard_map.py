@@ -32,12 +32,17 @@ class ShardMap:
     after a slot has got another owner; `ready` after a server can be given commands (again)."""
 
     def __init__(
-        self, target: Target, ready: Callable[[Shard], None], rerouted: Callable[[], None]
+        self,
+        target: Target,
+        ready: Callable[[Shard], None],
+        rerouted: Callable[[], None],
+        replicas: int,
     ) -> None:
         self._discovery = discovery(target)
         self._server = target.server
         self._ready = ready
         self._rerouted = rerouted
+        self._replicas = replicas
         self.slot = self._discovery.slot
         self.sharded = self._discovery.sharded
         self.owners: list[Shard | None] = [None] * self._discovery.slots
@@ -98,7 +103,9 @@ class ShardMap:
         self._wanted_at[address] = time.monotonic()
         shard = self._shards.get(address)
         if shard is None:
-            shard = self._shards[address] = Shard(address, self._ready, self._trouble)
+            shard = self._shards[address] = Shard(
+                address, self._ready, self._trouble, self._replicas
+            )
             if self._group is not None:
                 self._tasks[address] = self._group.create_task(shard.run())
         return shard

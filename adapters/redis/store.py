@@ -30,12 +30,20 @@ class Store:
     """Everything one node asks of Redis, over one link to each server.
 
     `run` does the work: before it, calls wait; after it, they are refused. `sharded`: keys belong
-    to different servers, and so do channels; `publish_command` fits.
+    to different servers, and so do channels; `publish_command` fits. `copies`: replicas are asked
+    for.
     """
 
-    def __init__(self, url: str, *, max_calls: int = MAX_CALLS, max_bytes: int = MAX_BYTES) -> None:
-        """Raises BadUrl."""
-        self._map = ShardMap(parse(url), self._on_ready, self._on_rerouted)
+    def __init__(
+        self,
+        url: str,
+        *,
+        replicas: int = 0,
+        max_calls: int = MAX_CALLS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """`replicas`: so many must have what is `copied`. Raises BadUrl."""
+        self._map = ShardMap(parse(url), self._on_ready, self._on_rerouted, replicas)
         self._calls = Sequencer(self._map, max_calls, max_bytes, DEADLINE)
         self._slot = self._map.slot
         self._over = False
@@ -44,6 +52,7 @@ class Store:
         self._on_changed: list[Callable[[], None]] = []
         self._on_moved: list[Callable[[], None]] = []
         self.sharded = self._map.sharded
+        self.copies = replicas > 0
         self.publish_command = b"SPUBLISH" if self.sharded else b"PUBLISH"
 
     def submit(
@@ -54,14 +63,17 @@ class Store:
         done: Outcome,
         *,
         idempotent: bool = True,
+        copied: bool = False,
     ) -> None:
         """Run a script on keys of one slot, after those submitted before on the same first key.
 
         `done` may be called at once: when too much waits, the call is refused. A script that is
         not `idempotent` is sent once: lost with its connection, its outcome stays unknown.
+        `copied`, where this store `copies`: the reply waits for replicas and is told as Copied.
         """
         call = self._call(script, keys, args_of, done, idempotent)
         call.ordered = True
+        call.copied = copied and self.copies
         self._accept(call)
 
     async def run_script(

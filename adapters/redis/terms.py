@@ -9,8 +9,8 @@ import asyncio
 import logging
 import secrets
 
-from adapters.redis.store import Script, Store
-from domain.errors import HubbubError
+from adapters.redis.store import DEADLINE, Script, Store
+from domain.errors import HubbubError, Unavailable
 
 PAUSE = 1.0  # seconds before Redis is asked again
 
@@ -25,9 +25,25 @@ class Terms:
         self._store = store
         self._key = key
         self._script = Script("term")
+        self._known = asyncio.Event()
         self._doubt = asyncio.Event()
         self._doubt.set()
         store.on_store_changed(self.doubt)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known by now if a name has to be made up, and which."""
+        return self._known.is_set()
+
+    async def wait(self) -> None:
+        """Return once it is known. Raises Unavailable when that takes too long."""
+        if self._known.is_set():
+            return
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await self._known.wait()
+        except TimeoutError:
+            raise Unavailable("the store has not said who it is") from None
 
     def doubt(self) -> None:
         """Another store may have taken over."""
@@ -51,3 +67,4 @@ class Terms:
         if agreed and not self.made_up:
             logger.warning("redis does not tell INFO: a lost tail may go unnoticed")
         self.made_up = agreed.decode()
+        self._known.set()

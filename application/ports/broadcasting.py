@@ -14,11 +14,13 @@ from domain.timeline import Page, PageRequest, Timeline
 
 class Published(NamedTuple):
     """An accepted draft. `position` is None for an ephemeral one. `duplicate`: its key was used
-    before with the same data, and this is where that message went."""
+    before with the same data, and this is where that message went. `replicated`: whether as many
+    copies of it are kept as were asked for, None where none were."""
 
     position: Position | None
     message_id: str
     duplicate: bool = False
+    replicated: bool | None = None
 
 
 Receipt = Callable[[Published | HubbubError], None]
@@ -93,6 +95,14 @@ class Broker(Protocol):
         """
 
     @abstractmethod
+    async def confirm(self, room: RoomId) -> None:
+        """Make the timeline of a subscribed room show the log as it was at a moment after this was
+        called, or later: others may be ahead of this node. Raises Unavailable.
+
+        Before something is taken from a client that had it from another node.
+        """
+
+    @abstractmethod
     async def page(self, room: RoomId, request: PageRequest, keep: Retention) -> Page:
         """A page of history, from the whole log. Raises Unavailable."""
 
@@ -100,6 +110,11 @@ class Broker(Protocol):
     @abstractmethod
     def healthy(self) -> bool:
         """Whether drafts get through and messages arrive, as far as this node knows."""
+
+    @property
+    @abstractmethod
+    def notices_losses(self) -> bool:
+        """Whether a store that lost its newest messages would be found out for sure."""
 
     @abstractmethod
     async def run(self) -> None:

@@ -19,7 +19,8 @@ from application.open_session import OpenSession
 from application.ports.transport import Transport
 from application.session import Session
 from domain.errors import Forbidden, HubbubError, NotGranted
-from domain.grants import Action, Identity
+from domain.grants import Action, Backend, Identity
+from entrypoints.http.api.callers import KeyRing
 from entrypoints.http.event_request import MAX_ROOMS, EventRequest, read_request
 from entrypoints.http.refusals import refusal
 from entrypoints.wire import replies
@@ -27,8 +28,8 @@ from entrypoints.wire.errors import wire_of
 from entrypoints.wire.event_ids import OUT, Stamps, bookmark_of
 from entrypoints.wire.events import Events, farewell, opening
 from entrypoints.ws.connection import fail
-from entrypoints.ws.credentials import Scope
-from entrypoints.ws.gate import RETRY_AFTER, Gate
+from entrypoints.ws.credentials import Scope, header
+from entrypoints.ws.gate import RETRY_AFTER, Gate, arrival, guest
 from entrypoints.ws.inbox import Receive, Send
 
 logger = logging.getLogger("hubbub.connection")
@@ -51,9 +52,15 @@ class EventDoor:
     """Lets readers in. An ASGI application for GET and HEAD."""
 
     def __init__(
-        self, gate: Gate, open_session: OpenSession, join: JoinRoom, open_stream: OpenStream
+        self,
+        gate: Gate,
+        keys: KeyRing,
+        open_session: OpenSession,
+        join: JoinRoom,
+        open_stream: OpenStream,
     ) -> None:
         self._gate = gate
+        self._keys = keys
         self._open_session = open_session
         self._join = join
         self._open_stream = open_stream
@@ -93,10 +100,14 @@ class EventDoor:
         transport = await self._open_stream(scope, receive, send, _HEADERS, stamp)
         dialect = self._dialects[alone, request.presence]
         try:
-            identity = await self._gate.identify_reader(scope, request.user)
+            backend = self._backend(scope)
+            if backend is None:
+                identity = await self._gate.identify_reader(scope, request.user)
+            else:
+                identity = _nobody(backend, request)
             _check(identity, request)
             now = asyncio.get_running_loop().time()
-            session = self._open_session(identity, transport, dialect, now)
+            session = self._open_session(identity, transport, dialect, now, arrival=arrival(scope))
         except HubbubError as error:
             logger.info("turned away at %s: %s", scope["path"], error.code)
             await _turn_away(transport, _goodbye(error), request)
@@ -108,6 +119,14 @@ class EventDoor:
         finally:
             session.lost(1006)
             logger.info("%s closed", session.id)
+
+    def _backend(self, scope: Scope) -> Backend | None:
+        """Who shows an API key, in the header Authorization: addresses are kept in logs. Where
+        everybody is let in, it is of no matter."""
+        if self._gate.open_mode:
+            return None
+        kind, _, credential = (header(scope, b"authorization") or "").partition(" ")
+        return self._keys.find(credential.strip()) if kind.lower() == "bearer" else None
 
     async def _begin(self, session: Session, dialect: Events, request: EventRequest) -> None:
         session.send(opening(random.uniform(*_PATIENCE), _connected(session)))
@@ -126,6 +145,13 @@ class EventDoor:
             session.end(_goodbye(error))
         except Exception:
             fail(session)
+
+
+def _nobody(backend: Backend, request: EventRequest) -> Identity:
+    """Somebody who reads as far as a key reaches. Any name will do: nobody is shown it."""
+    if request.presence:
+        raise Forbidden("an API key is nobody's member: presence takes the token of a user")
+    return Identity(guest(), backend.grants)
 
 
 def _check(identity: Identity, request: EventRequest) -> None:

@@ -22,14 +22,18 @@ def operations_router(*, node: Node, metrics: Metrics, name: str, siblings: Sibl
     @router.get("/readyz", summary="Whether to send clients here")
     async def readiness() -> JSONResponse:
         """200 while new connections are welcome; 503 before the start, during a stop, and while
-        messages could not be published or would not arrive."""
+        messages could not be published or would not arrive. `terms` is `guessed` where the store
+        hides who it is, so that it may lose its newest messages unnoticed."""
         if not node.ready:
             return JSONResponse({"status": "not ready", "node": name}, status_code=503)
-        return JSONResponse({"status": "ready", "node": name})
+        told = {"status": "ready", "node": name}
+        if not node.notices_losses:  # true since the start, as a rule: no reason to send nobody
+            told["terms"] = "guessed"
+        return JSONResponse(told)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def exposition() -> Response:
-        body, content_type = metrics.render(await siblings.metrics())
+        body, content_type = metrics.render(await siblings.ask("metrics"))
         return Response(body, media_type=content_type)
 
     return router

@@ -1,21 +1,37 @@
-"""The first page: a room to try in the browser, served from the package's own files.
+"""The pages: hubbub to try in the browser, served from the package's own files.
 
-The page is read once, when the router is made. Nothing of a request reaches a file system path.
+Every page is one layout around its own part. All are read once, when the router is made. Nothing of
+a request reaches a file system path.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
-_FILES = (
-    ("/", "index.html", "text/html; charset=utf-8"),
-    ("/page/page.js", "page.js", "text/javascript; charset=utf-8"),
-    ("/page/rooms.js", "rooms.js", "text/javascript; charset=utf-8"),
-    ("/page/style.css", "style.css", "text/css; charset=utf-8"),
-)
+
+class Page(NamedTuple):
+    """`name` is that of its files; `path` is below the address of the server."""
+
+    path: str
+    name: str
+    title: str
+    about: str
+
+
+START = Page("", "start", "hubbub", "Rooms, members and messages in real time, to try here.")
+PAGES = (Page("chat", "chat", "Chat", "Rooms, who is there, and a resume that loses nothing."),)
+CLIENT = "hubbub.js"  # served beside the pages, so that its address is easy to remember
+
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 # `ws:` and `wss:` because some browsers do not count a WebSocket to the same host as 'self'.
 _CONTENT_SECURITY_POLICY = "; ".join(
@@ -24,7 +40,7 @@ _CONTENT_SECURITY_POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "connect-src 'self' ws: wss:",
-        "img-src 'self' data:",
+        "img-src 'self'",
         "base-uri 'none'",
         "form-action 'self'",
         "frame-ancestors 'none'",
@@ -38,21 +54,46 @@ class _Asset(NamedTuple):
 
 
 def page_router() -> APIRouter:
-    """Routes for `/` and `/page/…`, GET and HEAD. Not part of the OpenAPI document.
-
-    Raises FileNotFoundError when the package was built without its page.
-    """
+    """Routes for the pages, their files and the client, GET and HEAD. Not part of the OpenAPI
+    document. Raises FileNotFoundError when the package was built without its pages."""
     router = APIRouter(include_in_schema=False)
-    for path, name, media_type in _FILES:
-        endpoint = _serve(_load(name, media_type))
-        router.add_api_route(path, endpoint, methods=["GET", "HEAD"], response_class=Response)
+    for path, asset in _assets(resources.files("entrypoints") / "web"):
+        router.add_api_route(path, _serve(asset), methods=["GET", "HEAD"], response_class=Response)
     return router
 
 
-def _load(name: str, media_type: str) -> _Asset:
-    body = (resources.files("entrypoints") / "web" / name).read_bytes()
+def _assets(web: Traversable) -> Iterator[tuple[str, _Asset]]:
+    layout = (web / "layout.html").read_text("utf-8")
+    for page in (START, *PAGES):
+        part = (web / f"{page.name}.html").read_text("utf-8")
+        yield f"/{page.path}", _asset(compose(layout, page, part).encode(), ".html")
+    for file in sorted(web.iterdir(), key=lambda found: found.name):
+        suffix = file.name[file.name.rfind(".") :]
+        if suffix in _TYPES and suffix != ".html":
+            folder = "" if file.name == CLIENT else "page/"
+            yield f"/{folder}{file.name}", _asset(file.read_bytes(), suffix)
+
+
+def compose(layout: str, page: Page, part: str) -> str:
+    """The whole page. Its own part goes in last, and is not searched for places to fill."""
+    title = page.title if page is START else f"{page.title} · hubbub"
+    filled = {"title": title, "about": page.about, "name": page.name, "links": _links(page)}
+    for place, text in filled.items():
+        layout = layout.replace(f"{{{{{place}}}}}", text)
+    return layout.replace("{{part}}", part.rstrip())
+
+
+def _links(here: Page) -> str:
+    current = ' aria-current="page"'
+    return "\n".join(
+        f'      <a href="{page.path}"{current if page is here else ""}>{page.title}</a>'
+        for page in PAGES
+    ).lstrip()
+
+
+def _asset(body: bytes, suffix: str) -> _Asset:
     headers = {
-        "Content-Type": media_type,
+        "Content-Type": _TYPES[suffix],
         "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",

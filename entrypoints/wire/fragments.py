@@ -111,15 +111,16 @@ def error_frame(error: HubbubError, request: RequestId | None) -> bytes:
 
 def published_fields(room: RoomId, receipt: Published) -> bytes:
     """Where a message went; an ephemeral one has no place."""
-    position, message_id, duplicate = receipt
+    position, message_id, duplicate, replicated = receipt
     if position is None:
         return b'"room":"%b","ephemeral":true' % room.encode()
-    return b'"room":"%b","seq":%d,"log":"%b","message_id":"%b","duplicate":%b' % (
+    return b'"room":"%b","seq":%d,"log":"%b","message_id":"%b","duplicate":%b%b' % (
         room.encode(),
         position.seq,
         position.log.encode(),
         message_id.encode(),
         boolean(duplicate),
+        b"" if replicated is None else b',"replicated":' + boolean(replicated),
     )
 
 

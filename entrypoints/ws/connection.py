@@ -17,7 +17,7 @@ from domain.errors import BadFrame, BadName, HubbubError, Internal, MessageTooLa
 from domain.grants import Identity
 from entrypoints.wire.errors import wire_of
 from entrypoints.ws.credentials import Scope, selected_subprotocol
-from entrypoints.ws.gate import Gate, HttpRefusal
+from entrypoints.ws.gate import Gate, HttpRefusal, arrival
 from entrypoints.ws.inbox import Inbox, PeerGone, Receive, Send
 
 logger = logging.getLogger("hubbub.connection")
@@ -93,7 +93,9 @@ class Doorway:
         try:
             identity, conversation = await self._door.identify(scope, inbox)
             now = asyncio.get_running_loop().time()
-            session = self._open_session(identity, transport, dialect, now, conversation.heard)
+            session = self._open_session(
+                identity, transport, dialect, now, conversation.heard, arrival(scope)
+            )
         except HubbubError as error:
             logger.info("turned away at %s: %s", scope["path"], error.code)
             _turn_away(transport, dialect, error)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from application.disconnects import OVER_CAPACITY, RESTARTING, Disconnect
 from application.ports.authentication import Authenticator
+from application.session import Arrival
 from domain.errors import BadFrame, Forbidden, TokenMissing
 from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Identity
@@ -22,7 +22,7 @@ from entrypoints.ws.inbox import Inbox
 
 logger = logging.getLogger("hubbub.gate")
 
-RETRY_AFTER = 5  # seconds a client is told to wait at least when the server is full
+RETRY_AFTER = 5  # seconds a client is told to wait when the server is full
 
 
 class HttpRefusal(NamedTuple):
@@ -64,18 +64,13 @@ class Gate:
             logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)
             return HttpRefusal(403, "this origin may not connect")
         crowded = self.crowded(scope)
-        if crowded is None:
-            return None
-        # At random, or whoever was turned away together would come back together.
-        return HttpRefusal(503, crowded.reason, random.randint(RETRY_AFTER, 3 * RETRY_AFTER))
+        return None if crowded is None else HttpRefusal(503, crowded.reason, RETRY_AFTER)
 
     def crowded(self, scope: Scope) -> Disconnect | None:
-        """Why nobody more is let in now, if that is so. Once for each who comes."""
+        """Why nobody more is let in now, if that is so."""
         if not self._welcome():
             return RESTARTING
         full = self.admission.full(scope)
-        if full is None and self.admission.rushed(scope):
-            full = "too many new connections at once"
         return None if full is None else OVER_CAPACITY._replace(reason=full)
 
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:
@@ -128,3 +123,9 @@ class Gate:
 def guest() -> UserId:
     """A name nobody has, for somebody who gave none; it may be handed in again."""
     return UserId(f"guest-{secrets.token_hex(5)}")
+
+
+def arrival(scope: Scope) -> Arrival:
+    """Where somebody comes in, for whoever runs the server."""
+    client = scope.get("client")
+    return Arrival(scope["path"], None if client is None else str(client[0]))

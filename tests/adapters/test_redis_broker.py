@@ -15,7 +15,7 @@ from adapters.redis.feed import Feed
 from adapters.redis.records import MESSAGE_HEAD
 from adapters.redis.replica import LogView
 from adapters.redis.room_log import NEWEST, RoomLog
-from domain.errors import OutcomeUnknown, Unavailable
+from domain.errors import HubbubError, OutcomeUnknown, Unavailable
 from domain.identifiers import RoomId
 from domain.options import Retention
 from domain.timeline import Outcome, PageRequest, Recovery
@@ -24,6 +24,8 @@ from tests.peer import until
 from tests.redis_brokers import RedisBrokerNode, RoomInRedis, broker_at, followers_at
 from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.redis_server import RedisServer, StartRedis
+from tests.redis_user import rules
+from tests.running import running
 
 pytestmark = pytest.mark.redis
 
@@ -174,9 +176,9 @@ async def test_a_position_from_before_a_restart_is_good_after_it(start_redis: St
 class Pair:
     """A master and a replica of it, that may be cut off and then be promoted."""
 
-    def __init__(self, start_redis: StartRedis) -> None:
-        self.master = start_redis("repl-diskless-sync-delay 0")
-        self.replica = start_redis("repl-diskless-sync-delay 0")
+    def __init__(self, start_redis: StartRedis, *config: str) -> None:
+        self.master = start_redis("repl-diskless-sync-delay 0", *config)
+        self.replica = start_redis("repl-diskless-sync-delay 0", *config)
         self.follow()
 
     def follow(self) -> None:
@@ -420,6 +422,38 @@ async def test_what_was_said_while_nobody_heard_is_read_once_the_feed_is_back(
         await node.notes.reaches(53)
         assert (node.notes.told, node.notes.ids()) == ([], room.ids())
         assert node.counted("feed_losses") >= 1
+
+
+async def test_a_node_that_is_behind_finds_out_when_it_is_asked(room: RoomInRedis) -> None:
+    async with followers_at(room.server.url) as (node,):
+        await fill(node, 3)
+        await node.notes.reaches(3)
+        room.publish_unheard("4")
+        await asyncio.gather(*(node.broker.confirm(CHAT) for _ in range(50)))
+        assert node.notes.at.seq == 4
+        assert (node.notes.told, node.notes.ids()) == ([], room.ids())
+
+
+async def test_a_room_that_is_as_it_should_be_goes_on_undisturbed_when_it_is_asked(
+    room: RoomInRedis,
+) -> None:
+    async with followers_at(room.server.url) as (node,):
+        await fill(node, 3)
+        await asyncio.gather(*(node.broker.confirm(CHAT) for _ in range(50)))
+        assert node.notes.at.seq == 3
+        assert node.counted("feed_resyncs", "continued") == 0
+
+
+async def test_nothing_is_confirmed_without_redis(start_redis: StartRedis) -> None:
+    server = start_redis()
+    async with followers_at(server.url) as (node,):
+        await fill(node, 3)
+        server.kill()
+        with pytest.raises(HubbubError):
+            await node.broker.confirm(CHAT)
+        node.broker.unsubscribe(CHAT)
+        with pytest.raises(Unavailable):
+            await node.broker.confirm(CHAT)
 
 
 async def test_a_hole_is_closed_without_a_word_with_the_message_that_shows_it(
@@ -827,10 +861,10 @@ async def test_a_room_that_is_only_listened_to_stays_what_it_is(
 async def test_where_info_is_hidden_the_nodes_agree_on_a_term(
     redis_server: RedisServer, redis_url: str
 ) -> None:
-    redis_server.command("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info")
+    redis_server.command("ACL", "SETUSER", "shy", *rules().split(), ">secret", "-info")
     url = redis_url.replace("redis://", "redis://shy:secret@")
     async with broker_at(url) as one, broker_at(url) as other:
-        await until(lambda: one.broker.guesses_terms and other.broker.guesses_terms)
+        await until(lambda: not (one.broker.notices_losses or other.broker.notices_losses))
         await one.follow()
         await other.follow()
         for node in (one, other, one, other):
@@ -841,8 +875,69 @@ async def test_where_info_is_hidden_the_nodes_agree_on_a_term(
         assert one.notes.at == other.notes.at
 
 
+async def test_where_nobody_knows_the_command_info(start_redis: StartRedis) -> None:
+    server = start_redis('rename-command INFO ""')
+    async with followers_at(server.url, server.url) as (one, other):
+        await until(lambda: not (one.broker.notices_losses or other.broker.notices_losses))
+        for node in (one, other):
+            await node.publish("x")
+        for node in (one, other):
+            await node.notes.reaches(2)
+
+
+async def test_whoever_comes_before_a_term_is_agreed_on_waits_for_it(
+    start_redis: StartRedis,
+) -> None:
+    node = RedisBrokerNode(start_redis('rename-command INFO ""').url)
+    async with running(node.store, node.channels):
+        await node.healthy()
+        receipts = node.submit("early")
+        following = asyncio.ensure_future(node.follow())
+        await asyncio.wait({following}, timeout=0.1)
+        assert not node.broker.healthy
+        assert not following.done()
+        assert not receipts.all
+        async with running(node.broker):
+            await following
+            await receipts.published()
+            await until(lambda: node.broker.healthy)
+
+
+async def test_a_term_that_was_made_up_ends_with_the_connections(start_redis: StartRedis) -> None:
+    """Somebody else may answer from then on, who does not know the end of the log."""
+    server = start_redis('rename-command INFO ""')
+    async with followers_at(server.url) as (node,):
+        await until(lambda: not node.broker.notices_losses)
+        before = await node.publish("x")
+        term = server.command("GET", "hubbub:term")
+        server.command("CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: server.command("GET", "hubbub:term") != term)
+        after = await node.publish("y")
+        assert before.position is not None
+        assert after.position is not None
+        assert (after.position.seq, after.position.epoch) == (2, before.position.epoch)
+        assert after.position.term != before.position.term
+        await node.notes.reaches(2)
+        assert node.notes.told == []
+
+
+async def test_a_log_that_became_shorter_is_told_where_info_is_hidden(
+    start_redis: StartRedis,
+) -> None:
+    pair = Pair(start_redis, 'rename-command INFO ""')
+    async with proxied(pair.master) as (proxy, (node,)):
+        await fill(node, 5)
+        await until(lambda: len(RoomInRedis(pair.replica).ids()) == 5)
+        pair.cut_off()
+        await fill(node, 3)
+        await node.notes.reaches(8)
+        pair.fail_over(proxy)
+        await node.notes.until(lambda: bool(node.notes.told))
+        assert node.notes.told == [Recovery(Outcome.REWOUND, valid_to=5)]
+
+
 async def test_where_info_is_not_hidden_nothing_is_made_up(room: RoomInRedis) -> None:
     async with followers_at(room.server.url) as (node,):
         await node.settled()
-        assert not node.broker.guesses_terms
+        assert node.broker.notices_losses
         assert room.server.command("EXISTS", "hubbub:term") == 0

@@ -15,6 +15,7 @@ from tests.contract.conftest import CHAT, Clock
 from tests.peer import DEADLINE, until
 from tests.redis_proxy import redis_proxy
 from tests.redis_server import RedisServer
+from tests.redis_user import as_hubbub
 from tests.running import running
 
 KEYS = NodeKeys()
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
-    store = Store(redis_url)
+    store = Store(as_hubbub(redis_url))
     async with running(store):
         await until(lambda: store.healthy)
         yield store
@@ -80,7 +81,7 @@ async def test_a_room_is_listed_under_the_name_that_counts_afterwards(
     redis_server: RedisServer, redis_url: str, clock: Clock
 ) -> None:
     async with redis_proxy(redis_server.port) as proxy:
-        store = Store(proxy.url)
+        store = Store(as_hubbub(proxy.url))
         async with running(store):
             lease = Lease(store, KEYS, clock)
             await lease.renew()

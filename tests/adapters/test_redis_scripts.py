@@ -207,7 +207,7 @@ def test_a_key_numbers_once(room: Room) -> None:
     first = room.publish(key="k")
     before = room.state()
     again = room.publish(key="k")
-    assert again == [b"USED", *first[1:], b"m1"]
+    assert again == [b"USED", *first[1:], b"m1", 1]
     assert room.state() == before
 
 
@@ -233,7 +233,7 @@ def test_a_key_of_another_life_does_not_count(room: Room, said_since: int) -> No
         room.publish()
     again = room.publish(key="k", id_="again")
     assert (again[0], again[3], again[1] == first[1]) == (b"OK", 1 + said_since, False)
-    assert room.publish(key="k") == [b"USED", *again[1:], b"again"]
+    assert room.publish(key="k") == [b"USED", *again[1:], b"again", 1]
 
 
 # Lives (step 2)
@@ -388,7 +388,7 @@ def test_what_was_done_is_not_done_again(room: Room) -> None:
     for _ in range(3):
         room.publish()
     before = room.state()
-    assert room.publish(id_="lost", again=known) == [b"USED", *done[1:], b"lost"]
+    assert room.publish(id_="lost", again=known) == [b"USED", *done[1:], b"lost", 1]
     assert room.state() == before
 
 
@@ -465,7 +465,7 @@ def test_with_a_key_the_key_decides(room: Room) -> None:
     done = room.publish(key="k", id_="lost")
     for _ in range(3):
         room.publish(keep=Retention(1, 600.0))
-    assert room.publish(key="k", id_="lost", again=("", 0)) == [b"USED", *done[1:], b"lost"]
+    assert room.publish(key="k", id_="lost", again=("", 0)) == [b"USED", *done[1:], b"lost", 1]
     assert room.publish(key="other", id_="new", again=("", 0))[0] == b"OK"
 
 

@@ -117,6 +117,30 @@ async def test_a_master_that_is_cut_off_is_left(
                 assert newer.command("GET", "k") == "w"
 
 
+async def test_a_failover_that_is_not_over_in_every_detail_is_followed_already(
+    start_redis: StartRedis, redis_server: RedisServer
+) -> None:
+    """The other replicas may take seconds. Meanwhile MASTER names the former one, which takes
+    commands still, and has the epoch of the failover: as real Sentinels answer then."""
+    newer = start_redis()
+    answers = {
+        b"HELLO": b"%1\r\n$2\r\nid\r\n:1\r\n",
+        b"MASTER": b"%%3\r\n+ip\r\n+127.0.0.1\r\n+port\r\n+%d\r\n+config-epoch\r\n+7\r\n"
+        % redis_server.port,
+        b"GET-MASTER-ADDR-BY-NAME": b"*2\r\n+127.0.0.1\r\n+%d\r\n" % newer.port,
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(answers.get(line.strip(), b""))
+        writer.close()
+
+    sentinel = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = sentinel.sockets[0].getsockname()[1]
+    async with sentinel, node_at(f"redis+sentinel://127.0.0.1:{port}/{MASTER}") as node:
+        assert [shard.address.port for shard in node.store.shards()] == [newer.port]
+
+
 async def test_passwords_of_both(start_redis: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
     server = start_redis("requirepass s3cret")
     sentinel = RedisServer(

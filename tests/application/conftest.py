@@ -12,9 +12,9 @@ import pytest
 
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.control import MemoryControl
+from adapters.memory.directory import MemoryDirectory
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
-from adapters.tokens.authenticator import JwtAuthenticator
 from application.carry_out import CarryOut
 from application.close_session import CloseSession
 from application.hub import Hub
@@ -104,7 +104,6 @@ class House:
         limits: SessionLimits | None = None,
         broker: MemoryBroker | None = None,
         presence: MemoryPresence | None = None,
-        authenticator: JwtAuthenticator | None = None,
     ) -> None:
         """`presence` has a grace of 10 s. A broker or presence handed in should run on the time
         of the loop."""
@@ -115,18 +114,14 @@ class House:
         self.catalog = RoomCatalog(rules)
         self.broker = broker or MemoryBroker(loop.time, self.wall)
         self.presence = presence or MemoryPresence(clock=loop.time)
-        self.hub = Hub(self.broker, self.presence, self.metrics)
+        self.directory = MemoryDirectory()
+        self.hub = Hub(self.broker, self.presence, self.directory, self.metrics)
         self.leave = LeaveRoom(self.hub, self.presence)
         self.control = MemoryControl()
         self.exclusions = Exclusions()
         self.orders = CarryOut(self.hub, self.leave, self.exclusions, self.metrics, self.wall)
         self.node = Node(
-            self.broker,
-            self.presence,
-            self.control,
-            authenticator or JwtAuthenticator([]),
-            self.hub,
-            self.orders,
+            self.broker, self.presence, self.control, self.directory, self.hub, self.orders
         )
         self.join = JoinRoom(self.hub, self.presence, self.catalog, self.metrics)
         self.limits = limits or SessionLimits(
@@ -148,7 +143,7 @@ class House:
         )
         self.history = ReadHistory(self.broker, self.catalog)
         self.members = ListMembers(self.presence, self.catalog)
-        self.rooms = ListRooms(self.hub, self.presence, self.catalog)
+        self.rooms = ListRooms(self.directory, self.presence, self.catalog)
         self.close = CloseSession(self.hub, self.leave, self.metrics)
         self.open = OpenSession(self.hub, self.close, self.metrics, self.limits, self.wall)
         self._dialect = V1()

@@ -68,6 +68,19 @@ async def test_a_prefix_is_where_names_begin() -> None:
     assert names(await house.rooms(APP, "nothing")) == []
 
 
+async def test_what_the_caller_may_list_comes_in_full_pages() -> None:
+    """However many others there are in between."""
+    house = await house_of(
+        *(f"a{n:03}" for n in range(150)), "b:1", "b:2", "c", "cc", "b:22", "d:x"
+    )
+    caller = Backend("app", Grants({"b:*": ["members"], "b:2*": ["members"], "c": ["members"]}))
+    assert names(await house.rooms(caller, limit=3)) == ["b:1", "b:2", "b:22"]
+    assert await house.rooms(caller, after="b:22") == ([("c", 1)], False)
+    assert names(await house.rooms(caller, "b:2")) == ["b:2", "b:22"]
+    assert names(await house.rooms(caller, "c")) == ["c"]
+    assert names(await house.rooms(caller, "d")) == []
+
+
 async def test_only_rooms_whose_members_the_caller_may_list() -> None:
     house = await house_of("chat", "staff")
     assert names(await house.rooms(Backend("app", Grants({"chat": ["members"]})))) == ["chat"]

@@ -21,6 +21,7 @@ class ForgetfulBroker(FaultyBroker):
     def __init__(self) -> None:
         super().__init__()
         self.reached: list[int] = []
+        self.confirmed = 0
         self.answers = asyncio.Event()
         self.answers.set()
         self.unreachable: HubbubError | None = None
@@ -33,6 +34,22 @@ class ForgetfulBroker(FaultyBroker):
         copy = Timeline.restore(whole.epoch, Lineage(list(whole.lineage)), whole.top, whole.floor)
         copy.prepend(whole.page(PageRequest(limit=newest)).messages if newest else [])
         log.timeline = copy
+
+    def fall_behind(self, by: int, room: RoomId = CHAT) -> None:
+        """Hold what the log was so many messages ago, until somebody asks for more."""
+        log = self._rooms[room]
+        whole = self._whole.setdefault(room, log.timeline)
+        lineage, end = Lineage(list(whole.lineage)), whole.top - by
+        copy = Timeline.restore(whole.epoch, lineage, end, whole.floor)
+        copy.prepend(whole.page(PageRequest(before=end + 1)).messages)
+        log.timeline = copy
+
+    async def confirm(self, room: RoomId) -> None:
+        self.confirmed += 1
+        await self.answers.wait()
+        if self.unreachable is not None:
+            raise self.unreachable
+        self._rooms[room].timeline = self._whole.get(room, self._rooms[room].timeline)
 
     async def reach(self, room: RoomId, seq: int) -> None:
         self.reached.append(seq)
@@ -236,3 +253,41 @@ async def test_leaving_while_joining_again_waits_for_the_log_is_an_error(
     with pytest.raises(Unavailable):
         await joining
     assert ann.heard() == []
+
+
+@pytest.mark.parametrize("joins_again", [False, True])
+async def test_nothing_is_withdrawn_because_this_node_is_behind(
+    broker: ForgetfulBroker, joins_again: bool
+) -> None:
+    """Somebody comes from a node that has heard more than this one."""
+    house = await house_of(40, held=40, broker=broker)
+    there = at(house, 40)
+    ann = await house.member("ann") if joins_again else house.client("ann")
+    broker.fall_behind(by=3)
+    await ann.join(position=there)
+    assert ann.frames[0]["recovery"] == {"outcome": "ok"}
+    assert (ann.heard(), broker.confirmed) == ([], 1)
+
+
+async def test_what_is_withdrawn_is_made_sure_of(broker: ForgetfulBroker) -> None:
+    house = await house_of(40, held=40, broker=broker)
+    ann = house.client("ann")
+    await ann.join(position=at(house, 50))
+    assert ann.frames[0]["recovery"] == {"outcome": "rewound", "valid_to": 40}
+    other = house.client("bob")
+    await other.join(position=at(house, 40)._replace(epoch="another"))
+    assert other.frames[0]["recovery"] == {"outcome": "reset"}
+    assert broker.confirmed == 2
+
+
+async def test_what_cannot_be_made_sure_of_is_not_told(broker: ForgetfulBroker) -> None:
+    house = await house_of(40, held=40, broker=broker)
+    there = at(house, 40)
+    broker.fall_behind(by=3)
+    broker.unreachable = Unavailable("the store cannot be reached")
+    with pytest.raises(Unavailable):
+        await house.client("ann").join(position=there)
+    broker.unreachable = None
+    ann = house.client("ann")
+    await ann.join(position=there)
+    assert ann.frames[0]["recovery"] == {"outcome": "ok"}

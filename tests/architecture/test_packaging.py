@@ -57,13 +57,21 @@ def data_files() -> list[PurePath]:
 
 def test_every_data_file_is_installed() -> None:
     data = configuration()["tool"]["setuptools"]["package-data"]
-    assert data_files(), "the web page at least is one"
+    assert data_files(), "the web pages at least are some"
     assert list(unpacked(data_files(), data)) == []
 
 
 def test_a_data_file_left_behind_is_found() -> None:
-    page = PurePath("entrypoints/web/index.html")
+    page = PurePath("entrypoints/web/start.html")
     assert list(unpacked([page], {"entrypoints": ["web/*.js"], "adapters": ["**/*"]})) == [page]
+
+
+def test_the_client_of_the_pages_is_the_one_in_clients() -> None:
+    served, client = ROOT / "entrypoints/web/hubbub.js", ROOT / "clients/js/hubbub.js"
+    assert served.resolve() == client, "a link, so that there is one client"
+    image = (ROOT / "deploy/Dockerfile").read_text()
+    assert "COPY clients/js/hubbub.js clients/js/hubbub.js" in image, "what the link leads to"
+    assert "!clients/js/hubbub.js" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def test_only_the_four_packages_are_installed() -> None:

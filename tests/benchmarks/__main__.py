@@ -21,8 +21,8 @@ from entrypoints.cli_serve import raise_file_limit
 from tests.benchmarks import machine
 from tests.benchmarks.comparison import Setup, measure
 from tests.benchmarks.peers import PEERS, ROOT, Peer, Ready
-from tests.benchmarks.plot import bars
-from tests.benchmarks.summary import Comparison, Entry, cells, page
+from tests.benchmarks.plot import plot, plot_file
+from tests.benchmarks.summary import Comparison, Entry, page
 from tests.benchmarks.workshop import LeftOut, Workshop
 
 _SPARE_FILES = 50
@@ -163,9 +163,8 @@ def _save(comparison: Comparison, out: Path) -> None:
 def _publish(comparison: Comparison, out: Path) -> None:
     plots = []
     for column in comparison.setup.columns():
-        file = f"{column.replace(' ', '-')}.svg"
-        title = f"Deliveries a second, {column}"
-        (out / file).write_text(bars(title, cells(comparison, column), ours="hubbub"))
+        file = plot_file(column)
+        (out / file).write_text(plot(comparison, column))
         plots.append((column, file))
     (out / "README.md").write_text(page(comparison, plots))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from html import escape
 
-from tests.benchmarks.summary import Cell
+from tests.benchmarks.summary import Cell, Comparison, cells
 
 _WIDTH = 760
 _BAR, _STEP, _TOP = 20, 30, 46
@@ -24,6 +24,16 @@ _STYLE = """
     .range { stroke: #e6edf3; }
   }
 """
+
+
+def plot_file(column: str) -> str:
+    """What the plot of a column is called."""
+    return f"{column.replace(' ', '-')}.svg"
+
+
+def plot(comparison: Comparison, column: str) -> str:
+    """The plot of a column."""
+    return bars(f"Deliveries a second, {column}", cells(comparison, column), ours="hubbub")
 
 
 def bars(title: str, found: Mapping[str, Cell], ours: str) -> str:

@@ -111,7 +111,7 @@ def _lines(comparison: Comparison, plots: Sequence[tuple[str, str]]) -> Iterator
     yield ""
     yield f"## Ratio to {first}"
     yield ""
-    yield from _matrix(comparison, _ratio)
+    yield ratios(comparison)
     yield ""
     yield (
         "More is faster. A number with ≥ is a lower bound: the load generator needed more "
@@ -130,6 +130,11 @@ def _lines(comparison: Comparison, plots: Sequence[tuple[str, str]]) -> Iterator
     yield "## Numbers"
     yield from _numbers(comparison)
     yield from _surroundings(comparison)
+
+
+def ratios(comparison: Comparison) -> str:
+    """Rates beside that of the first server, as a table."""
+    return "\n".join(_matrix(comparison, _ratio))
 
 
 def _matrix(comparison: Comparison, shown: Callable[[Cell, Cell | None], str]) -> Iterator[str]:

@@ -44,6 +44,7 @@ from domain.message import Draft, Message
 from domain.options import Retention
 from tests.peer import DEADLINE, until
 from tests.redis_server import RedisServer
+from tests.redis_user import as_hubbub
 from tests.running import running
 
 CHAT = RoomId("chat")
@@ -258,7 +259,7 @@ class RedisBrokers(BrokerHarness):
         self._running.enter_context(patch.object(redis_feeds, "GRACE", 0.0))
         self._redis = self._running.enter_context(server.client())
         self._redis.flushall()
-        self._url = server.url
+        self._url = as_hubbub(server.url)
         self._clock = Clock()
         self._parts: list[tuple[Store, Channels]] = []
         self._nodes: list[tuple[BrokerNode, RedisBroker]] = []
@@ -465,7 +466,7 @@ class RedisPresences(PresenceHarness):
         super().__init__()
         self._redis = self._running.enter_context(server.client())
         self._redis.flushall()
-        self._url = server.url
+        self._url = as_hubbub(server.url)
         self._clock = Clock()
         self._presences: list[RedisPresence] = []
         self._parts: list[tuple[Store, Channels]] = []

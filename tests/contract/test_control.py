@@ -14,6 +14,7 @@ from application.ports.control import Control, ControlListener
 from domain.identifiers import RoomId, UserId
 from domain.orders import Block, Enter, Kick, Order, RevokeToken, RevokeTokens, SendAway, Unblock
 from tests.peer import until
+from tests.redis_user import as_hubbub
 from tests.running import running
 
 ANN = UserId("ann")
@@ -44,7 +45,7 @@ class RedisNode:
     """A node's control, with what it rests on."""
 
     def __init__(self, url: str) -> None:
-        self.store = Store(url)
+        self.store = Store(as_hubbub(url))
         self.channels = Channels(self.store)
         self.control = RedisControl(self.store, self.channels)
         self.notes = Notes()

@@ -17,6 +17,7 @@ from entrypoints.settings import LimitSettings, Settings
 from tests.log_keeper import LogKeeper, same
 from tests.peer import DEADLINE, Peer, until
 from tests.redis_server import RedisServer, StartRedis
+from tests.redis_user import as_hubbub
 from tests.running_server import RunningServer, fit_for_tests
 from tests.server_process import ServeProcess, ServerProcess
 
@@ -27,7 +28,7 @@ class Nodes:
     """Nodes at one Redis; users are spread over them in turn."""
 
     def __init__(self, url: str, started: AsyncExitStack) -> None:
-        self._url = url
+        self._url = as_hubbub(url)
         self._started = started
         self._turn = itertools.count()
         self.all: list[RunningServer] = []
@@ -214,6 +215,29 @@ async def hears(peer: Peer, text: str) -> None:
         pass
 
 
+async def test_the_rooms_of_all_nodes_are_listed_by_each(nodes: Nodes) -> None:
+    one, other = await nodes.start(), await nodes.start()
+    ann, _ = await one.member("ann", "tea")
+    await other.member("bob", "coffee")
+    await other.member("bob", "tea")
+    every = [{"room": "coffee", "count": 1}, {"room": "tea", "count": 2}]
+    for node in (one, other):
+        await listed(node, every)
+    await ann.close()
+    for node in (one, other):
+        await listed(node, [every[0], {"room": "tea", "count": 1}])
+
+
+async def listed(node: RunningServer, rooms: list[dict[str, Any]]) -> None:
+    """Wait until a node lists these rooms."""
+    async with asyncio.timeout(DEADLINE):
+        while (await node.get("/v1/rooms")).json() != {  # noqa: ASYNC110  (asked, not told)
+            "rooms": rooms,
+            "more": False,
+        }:
+            await asyncio.sleep(0.05)
+
+
 async def test_the_tutorial_doors_meet_over_all_nodes(nodes: Nodes) -> None:
     first, second = await nodes.start(), await nodes.start()
     ann = await first.connect("/ws/scalable/ann")
@@ -269,6 +293,33 @@ async def test_a_node_is_not_ready_without_redis(
     await answers(200)
 
 
+async def test_a_node_says_that_its_redis_hides_who_it_is(
+    nodes: Nodes, start_redis: StartRedis, started: AsyncExitStack
+) -> None:
+    open_node = await nodes.start()
+    hidden = Nodes(start_redis('rename-command INFO ""').url, started)
+    node = await hidden.start()
+    await node.member("ann", "r")
+    told = (await node.get("/readyz")).json()
+    assert told == {"status": "ready", "node": node.container.node_name(), "terms": "guessed"}
+    assert "terms" not in (await open_node.get("/readyz")).json()
+
+
+async def test_an_ack_says_whether_replicas_have_the_message(
+    redis_url: str, nodes: Nodes, started: AsyncExitStack
+) -> None:
+    node = await nodes.start(redis_replicas=1)
+    ann, _ = await node.member("ann", "r")
+    assert (await ann.ask("publish", room="r", data=1))["replicated"] is False
+    async with httpx.AsyncClient(base_url=node.url, trust_env=False) as client:
+        answer = await client.post("/v1/rooms/r/messages", json={"data": 2})
+    assert answer.json()["replicated"] is False
+    assert "replicated" not in await ann.ask("publish", room="r", data=3, ephemeral=True)
+    other = await nodes.start()
+    bob, _ = await other.member("bob", "r")
+    assert "replicated" not in await bob.ask("publish", room="r", data=4)
+
+
 async def test_publishing_without_redis_is_told_and_may_be_repeated(
     start_redis: StartRedis, started: AsyncExitStack
 ) -> None:
@@ -289,7 +340,8 @@ async def test_publishing_without_redis_is_told_and_may_be_repeated(
 async def held(process: ServerProcess, workers: int) -> dict[str, float]:
     """How many sessions each worker has, once that many answer for each other."""
     async with (
-        httpx.AsyncClient(base_url=process.url, trust_env=False) as client,
+        # Until a worker is there, a connection waits to be accepted.
+        httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=DEADLINE) as client,
         asyncio.timeout(DEADLINE),
     ):
         found: dict[str, float] = {}
@@ -304,7 +356,7 @@ async def test_workers_are_one_server_and_stop_together(
     redis_url: str, serve_process: ServeProcess
 ) -> None:
     process = await serve_process(
-        "--workers", "2", HUBBUB_BACKEND="redis", HUBBUB_REDIS_URL=redis_url
+        "--workers", "2", HUBBUB_BACKEND="redis", HUBBUB_REDIS_URL=as_hubbub(redis_url)
     )
     await held(process, 2)
     peers = [await Peer.connect(f"{process.ws_url}/ws/rooms/r/user-{n}") for n in range(8)]
@@ -315,6 +367,11 @@ async def test_workers_are_one_server_and_stop_together(
         while (await peer.receive()).get("text") != "to all":
             pass
     assert sum((await held(process, 2)).values()) == 8
+    async with httpx.AsyncClient(base_url=process.url, trust_env=False) as client:
+        page = (await client.get("/v1/sessions")).json()
+    assert page["count"] == len(page["sessions"]) == 8
+    assert {session["user"] for session in page["sessions"]} == {f"user-{n}" for n in range(8)}
+    assert page["node"] in (await held(process, 2))
     process.signal(signal.SIGTERM)
     for peer in peers:
         _, code, _ = await peer.ending()
@@ -328,7 +385,7 @@ async def test_who_was_on_a_node_that_is_killed_leaves_once(
 ) -> None:
     node = await nodes.start(ping_interval=600)
     witness, _ = await node.member("witness", "r")
-    doomed = await serve_process(HUBBUB_BACKEND="redis", HUBBUB_REDIS_URL=redis_url)
+    doomed = await serve_process(HUBBUB_BACKEND="redis", HUBBUB_REDIS_URL=as_hubbub(redis_url))
     for user in ("ann", "bob"):
         await Peer.connect(f"{doomed.ws_url}/ws/rooms/r/{user}")
         await witness.expect("join", user=user)

@@ -24,7 +24,7 @@ def jwt_with(key_file: Path) -> dict[str, Any]:
 
 
 REDIS: dict[str, Any] = {"backend": "redis", "redis_url": "redis://127.0.0.1"}
-ONLY_WITH_REDIS = {"store", "channels", "keyspace"}
+ONLY_WITH_REDIS = {"store", "channels", "keyspace", "redis_presence"}
 
 
 def provided(container: Container) -> dict[str, providers.Provider[Any]]:

@@ -13,13 +13,20 @@ from entrypoints.http import siblings as module
 from entrypoints.http.siblings import Siblings
 
 
-async def test_each_hears_what_the_others_render(tmp_path: Path) -> None:
+def say(topic: str, node: str, details: str) -> bytes:
+    return f"{topic} of {node}: {details}".encode()
+
+
+async def test_each_hears_what_the_others_say(tmp_path: Path) -> None:
     async with AsyncExitStack() as running:
         nodes = {name: Siblings(tmp_path, name) for name in ("a", "b", "c")}
         for name, node in nodes.items():
-            render = partial(str.encode, f"metrics of {name}")
-            await running.enter_async_context(node.telling(render))
-        assert await nodes["a"].metrics() == {"b": b"metrics of b", "c": b"metrics of c"}
+            topics = {topic: partial(say, topic, name) for topic in ("metrics", "sessions")}
+            await running.enter_async_context(node.telling(topics))
+        assert await nodes["a"].ask("metrics") == {"b": b"metrics of b: ", "c": b"metrics of c: "}
+        told = await nodes["b"].ask("sessions", '{"limit": 3}')
+        assert told["a"] == b'sessions of a: {"limit": 3}'
+        assert await nodes["b"].ask("nothing known") == {"a": b"", "c": b""}
     assert os.listdir(tmp_path) == []
 
 
@@ -28,8 +35,8 @@ async def test_one_that_is_gone_is_left_out(
 ) -> None:
     node = Siblings(tmp_path, "a")
     (tmp_path / "dead").touch()
-    assert await node.metrics() == {}
-    assert "no metrics of worker dead" in caplog.text
+    assert await node.ask("metrics") == {}
+    assert "no answer of worker dead" in caplog.text
 
 
 async def test_one_that_hangs_is_not_waited_for(
@@ -43,15 +50,15 @@ async def test_one_that_hangs_is_not_waited_for(
         writer.close()
 
     server = await asyncio.start_unix_server(hang, tmp_path / "slow")
-    assert await Siblings(tmp_path, "a").metrics() == {}
+    assert await Siblings(tmp_path, "a").ask("metrics") == {}
     released.set()
     server.close()
 
 
 async def test_a_single_process_asks_nobody() -> None:
     node = Siblings(None, "a")
-    async with node.telling(lambda: b"never"):
-        assert await node.metrics() == {}
+    async with node.telling({"metrics": lambda _: b"never"}):
+        assert await node.ask("metrics") == {}
 
 
 def test_every_value_says_which_node_it_is_of() -> None:

@@ -164,6 +164,9 @@ REPLIES: dict[str, "partial[bytes]"] = {
     ),
     "reply.ack.leave": partial(replies.left, 2, GENERAL),
     "reply.ack.publish": partial(replies.published, 8, GENERAL, Published(at(43), "b2c3d4e7")),
+    "reply.ack.publish.replicated": partial(
+        replies.published, 8, GENERAL, Published(at(43), "b2c3d4e7", replicated=True)
+    ),
     "reply.ack.publish.duplicate": partial(
         replies.published, 8, GENERAL, Published(at(43), "b2c3d4e7", duplicate=True)
     ),

@@ -16,7 +16,8 @@
 --       8 epoch and
 --       9 top of the room when this call was made first: only with a repeated one
 -- Returns {"OK", epoch, term, seq}
---         {"USED", epoch, term, seq, id}  it has been published before, there
+--         {"USED", epoch, term, seq, id, 1}  it has been published before, there; without the 1,
+--                                            nothing could be written behind it now
 --         {"CONFLICT"}                    the key was used for other data
 --         {"UNKNOWN"}                     it cannot be found out whether it has been published
 --
@@ -30,6 +31,17 @@ local META_MS = 2592000000 -- epoch and count outlive the last use by 30 days, o
 local REMEMBERED = 16 -- terms
 local CHUNK = 100
 
+-- Who asks for replicas asks for those that have what its own connection wrote, so it has to write
+-- something behind what another one did. Refused, as when the disk is full, it is left out.
+local function used(...)
+  local answer = {'USED', ...}
+  local renewed = redis.pcall('PEXPIRE', KEYS[1], math.max(META_MS, ARGV[5]))
+  if type(renewed) == 'number' then
+    answer[#answer + 1] = 1
+  end
+  return answer
+end
+
 local function message_id()
   return string.match(ARGV[3], '^%S+')
 end
@@ -40,13 +52,13 @@ local top = tonumber(meta[2] or '0')
 
 -- A key counts within one life of the log.
 if KEYS[3] and epoch then
-  local used = redis.call('GET', KEYS[3])
-  local of = used and {string.match(used, '^(%S+) (%S+) (%d+) (%S+) (%S+)$')}
+  local found = redis.call('GET', KEYS[3])
+  local of = found and {string.match(found, '^(%S+) (%S+) (%d+) (%S+) (%S+)$')}
   if of and of[1] == epoch then
     if of[4] ~= ARGV[7] then
       return {'CONFLICT'}
     end
-    return {'USED', epoch, of[2], tonumber(of[3]), of[5]}
+    return used(epoch, of[2], tonumber(of[3]), of[5])
   end
 end
 
@@ -62,7 +74,7 @@ if ARGV[9] and epoch and not KEYS[3] then
       local head = string.match(entry[2][2], '^[^\n]*')
       if string.find(head, id, 1, true) then
         local of = {string.match(head, '^%S+ (%S+) (%S+) %S+ %S* (%d+) ')}
-        return {'USED', of[1], of[2], tonumber(of[3]), message_id()}
+        return used(of[1], of[2], tonumber(of[3]), message_id())
       end
       if entry[1] ~= string.format('%d-0', seq) then
         return {'UNKNOWN'}
@@ -113,8 +125,8 @@ redis.call('HSET', KEYS[1], 'seq', seq, unpack(changed))
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 redis.call('PEXPIRE', KEYS[1], math.max(META_MS, ARGV[5]))
 if KEYS[3] then
-  local used = table.concat({epoch, term, seq, ARGV[7], message_id()}, ' ')
-  redis.call('SET', KEYS[3], used, 'PX', KEY_MS)
+  local place = table.concat({epoch, term, seq, ARGV[7], message_id()}, ' ')
+  redis.call('SET', KEYS[3], place, 'PX', KEY_MS)
 end
 redis.call(ARGV[1], ARGV[2], record)
 return {'OK', epoch, term, top + 1}

@@ -11,8 +11,6 @@ from application.ports.authentication import Authenticator
 from domain.errors import TokenInvalid, TokenMissing
 from domain.exclusions import Exclusions
 from domain.grants import ALL_GRANTS, Backend, Caller
-from entrypoints.bind import is_loopback
-from entrypoints.settings import Settings
 
 _DOTS = 2  # in a JWT
 
@@ -33,13 +31,6 @@ class KeyRing:
             if compare_digest(known, digest):
                 found = backend
         return found
-
-
-def open_to_all(settings: Settings) -> bool:
-    """Whether who shows nothing is let in: who is asked for no name is asked for no key either,
-    where only this machine reaches us and nobody was given one."""
-    keys = any(True for _ in settings.backends())
-    return settings.auth.mode == "open" and is_loopback(settings.host) and not keys
 
 
 def _digest(key: str) -> bytes:

@@ -41,6 +41,7 @@ _ANSWERS: Sequence[type[Struct]] = (
     shapes.MembersPage,
     shapes.RoomsPage,
     shapes.RoomOptions,
+    shapes.SessionsPage,
     shapes.Ordered,
     shapes.BroadcastResults,
     shapes.BatchResults,

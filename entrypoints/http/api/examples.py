@@ -58,6 +58,22 @@ OPTIONS = {
         "conflate": False,
     },
 }
+SESSIONS = {
+    "node": "rooms-1-5be09f1c",
+    "count": 812,
+    "sessions": [
+        {
+            "session_id": "kq3V0m9w1ZpT4x7c",
+            "user": "bob",
+            "door": "/v1/ws",
+            "address": "203.0.113.7",
+            "rooms": 2,
+            "waiting": 734003,
+            "age": 61.25,
+            "node": "rooms-1-5be09f1c",
+        }
+    ],
+}
 REFUSED = {
     "error": {"code": "not_granted", "message": "no grant to publish to staff", "retry": False}
 }

@@ -35,6 +35,7 @@ from entrypoints.http.api.asks import (
     RevokeTokens,
     Unblock,
 )
+from entrypoints.http.api.sessions import Sessions
 
 PATIENCE = 10.0  # seconds for all that a request waits for
 
@@ -50,6 +51,7 @@ class Cases(NamedTuple):
     rooms: ListRooms
     describe: DescribeRoom
     order: GiveOrder
+    sessions: Sessions
     rates: RequestRates
 
 
@@ -111,6 +113,13 @@ class Operations:
         self._cases.rates.admit_command(caller)
         listing = self._cases.rooms(caller, prefix, after, limit)
         return answers.rooms(await in_time(listing, deadline, Unavailable("no answer in time")))
+
+    async def sessions(
+        self, caller: Caller, user: str | None, limit: int, deadline: float
+    ) -> bytes:
+        self._cases.rates.admit_command(caller)
+        listing = self._cases.sessions(caller, user, limit)
+        return await in_time(listing, deadline, Unavailable("no answer in time"))
 
     async def order(self, caller: Caller, ask: OrderAsk, deadline: float) -> bytes:
         self._cases.rates.admit_command(caller)

@@ -79,7 +79,7 @@ def looking(operations: Operations, callers: Callers) -> APIRouter:
         after: str = "",
         limit: Limit = MAX_PAGE_MESSAGES,
     ) -> Answer:
-        """Rooms with somebody connected to this node, by name, of those whose members the caller
+        """Rooms with somebody connected to any node, by name, of those whose members the caller
         may list. `count` is users on all nodes. With `more`, ask again `after` the last name."""
         deadline = operations.deadline()
         return Answer(await operations.rooms(caller, prefix, after, limit, deadline))

@@ -7,6 +7,7 @@ from entrypoints.http.api.many_routes import several
 from entrypoints.http.api.operations import Operations
 from entrypoints.http.api.order_routes import managing_rooms, managing_users, revoking
 from entrypoints.http.api.room_routes import looking, publishing
+from entrypoints.http.api.session_routes import watching
 
 
 def api_routers(operations: Operations, callers: Callers, limit: int) -> list[APIRouter]:
@@ -18,4 +19,5 @@ def api_routers(operations: Operations, callers: Callers, limit: int) -> list[AP
         managing_rooms(operations, callers),
         managing_users(operations, callers, limit),
         revoking(operations, callers, limit),
+        watching(operations, callers),
     ]

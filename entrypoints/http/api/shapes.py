@@ -30,13 +30,15 @@ class Refused(Struct):
 
 
 class Published(Struct):
-    """Where the message is. `duplicate`: it was there before, by the same key."""
+    """Where the message is. `duplicate`: it was there before, by the same key. `replicated`, where
+    replicas are asked for: whether they have it."""
 
     room: Room
     seq: Seq
     log: str
     message_id: str
     duplicate: bool
+    replicated: bool | UnsetType = UNSET
 
 
 class Sent(Struct):
@@ -110,6 +112,28 @@ class Options(Struct):
 class RoomOptions(Struct):
     room: Room
     options: Options
+
+
+class Session(Struct):
+    """`waiting` is bytes that the client has not taken, `rooms` how many it is in, `age` seconds,
+    `door` the path it came in by; `address` is null where the server does not know it."""
+
+    session_id: str
+    user: User
+    door: str
+    address: str | None
+    rooms: Count
+    waiting: Count
+    age: float
+    node: str
+
+
+class SessionsPage(Struct):
+    """`count` is how many there are, `node` the one that answers."""
+
+    node: str
+    count: Count
+    sessions: list[Session]
 
 
 class Ordered(Struct):
