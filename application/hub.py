@@ -42,6 +42,8 @@ class Hub(BrokerListener, PresenceListener):
         self._users: dict[UserId, set[Session]] = {}
         metrics.gauge("sessions", lambda: len(self.sessions))
         metrics.gauge("rooms", lambda: len(self._rooms))
+        metrics.gauge("history_rooms", lambda: broker.held.rooms)
+        metrics.gauge("history_bytes", lambda: broker.held.bytes)
 
     # Sessions
 

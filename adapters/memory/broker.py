@@ -13,7 +13,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
 
-from application.ports.broadcasting import Broker, BrokerListener, Published, Receipt
+from application.ports.broadcasting import Broker, BrokerListener, Held, Published, Receipt
 from domain.errors import KeyConflict
 from domain.identifiers import RoomId
 from domain.message import Draft, Message
@@ -137,6 +137,10 @@ class MemoryBroker(Broker):
     @property
     def notices_losses(self) -> bool:
         return True
+
+    @property
+    def held(self) -> Held:
+        return Held(len(self._rooms), self._bytes)
 
     async def run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from adapters.redis.publisher import Publisher
 from adapters.redis.room_log import RoomLog
 from adapters.redis.store import Store
 from adapters.redis.terms import Terms
-from application.ports.broadcasting import Broker, BrokerListener, Receipt
+from application.ports.broadcasting import Broker, BrokerListener, Held, Receipt
 from application.ports.metrics import Metrics
 from domain.errors import Unavailable
 from domain.identifiers import RoomId
@@ -65,6 +65,10 @@ class RedisBroker(Broker):
     @property
     def notices_losses(self) -> bool:
         return not self._terms.made_up
+
+    @property
+    def held(self) -> Held:
+        return self._feeds.held
 
     def attach(self, listener: BrokerListener) -> None:
         self._feeds.listener = listener

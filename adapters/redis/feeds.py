@@ -11,7 +11,7 @@ from adapters.redis.feed import Feed, FeedOwner, Surroundings
 from adapters.redis.keyspace import Keyspace
 from adapters.redis.store import Store
 from adapters.redis.terms import Terms
-from application.ports.broadcasting import BrokerListener
+from application.ports.broadcasting import BrokerListener, Held
 from domain.errors import HubbubError, Unavailable
 from domain.identifiers import RoomId
 from domain.options import Retention
@@ -101,6 +101,11 @@ class Feeds(FeedOwner):
             self._stale.pop(feed, None)
             self._bytes -= feed.counted
             feed.close()
+
+    @property
+    def held(self) -> Held:
+        """What all of them hold."""
+        return Held(len(self._feeds), self._bytes)
 
     def __iter__(self) -> Iterator[Feed]:
         """Those that are open."""

@@ -140,7 +140,10 @@ class Lease:
         node = secrets.token_hex(8)
         if await self._ask(node, new=True) is None:
             raise Unavailable("a new lease was refused")
-        await self._enlist(node, self.rooms)
+        listed: set[RoomId] = set()
+        while missing := self.rooms - listed:  # more may be registered under the name until now
+            await self._enlist(node, missing)
+            listed |= missing
         self.former, self.node = self.node, node
         if self.former:
             logger.warning("the lease of node %s ended; it is %s now", self.former, node)

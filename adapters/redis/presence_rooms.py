@@ -44,7 +44,8 @@ class AttendedRooms(ChannelListener):
         self._tell = tell
         self._rooms: dict[RoomId, AttendedRoom] = {}
         self._feeds: dict[str, AttendedRoom] = {}
-        self._to_visit: asyncio.Queue[RoomId] = asyncio.Queue()
+        self._to_visit: dict[RoomId, None] = {}  # once each, however often there was a reason
+        self._visitor = asyncio.Event()
 
     def __iter__(self) -> Iterator[AttendedRoom]:
         return iter(list(self._rooms.values()))
@@ -103,13 +104,17 @@ class AttendedRooms(ChannelListener):
 
     def revisit(self) -> None:
         """Look into rooms that were left not long ago: Redis may have forgotten that."""
-        for room in self._lease.rooms - self._rooms.keys():
-            self._to_visit.put_nowait(room)
+        self._to_visit.update(dict.fromkeys(self._lease.rooms - self._rooms.keys()))
+        self._visitor.set()
 
     async def run(self) -> None:
         """Visit rooms, until cancelled."""
         while True:
-            room = await self._to_visit.get()
+            while not self._to_visit:
+                self._visitor.clear()
+                await self._visitor.wait()
+            room = next(iter(self._to_visit))
+            del self._to_visit[room]
             try:
                 self.release(await self.hold(room))
             except HubbubError as failure:

@@ -23,6 +23,13 @@ class Published(NamedTuple):
     replicated: bool | None = None
 
 
+class Held(NamedTuple):
+    """What a node keeps of rooms' logs in its memory; `bytes` of their messages."""
+
+    rooms: int
+    bytes: int
+
+
 Receipt = Callable[[Published | HubbubError], None]
 
 
@@ -115,6 +122,11 @@ class Broker(Protocol):
     @abstractmethod
     def notices_losses(self) -> bool:
         """Whether a store that lost its newest messages would be found out for sure."""
+
+    @property
+    @abstractmethod
+    def held(self) -> Held:
+        """How much there is of it now."""
 
     @abstractmethod
     async def run(self) -> None:

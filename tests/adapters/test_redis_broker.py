@@ -410,6 +410,24 @@ async def test_killed_subscriptions_leave_no_hole(room: RoomInRedis) -> None:
         assert {*one.notes.outcomes, *other.notes.outcomes} <= {"ok"}
 
 
+async def test_ones_own_message_does_not_overtake_what_others_said_before_it(
+    room: RoomInRedis,
+) -> None:
+    async with (
+        redis_proxy(room.server.port) as proxy,
+        followers_at(proxy.url) as (node,),
+        broker_at(room.server.url) as other,
+    ):
+        proxy.deafen()
+        await other.publish("first")
+        await node.publish("second")
+        assert node.notes.messages() == []
+        proxy.heal()
+        room.server.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await node.notes.reaches(2)
+        assert [message.seq for message in node.notes.messages()] == [1, 2]
+
+
 async def test_what_was_said_while_nobody_heard_is_read_once_the_feed_is_back(
     room: RoomInRedis,
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.redis import presence_audit
 from adapters.redis.keyspace import Keyspace
+from adapters.redis.presence_room import AttendedRoom
 from domain.errors import Unavailable
 from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import ChangeKind
@@ -231,6 +232,34 @@ async def test_when_redis_forgets_everything_nobody_is_told_to_be_gone(nodes: Re
     await one.leave("ann")
     assert await two.users() == {"bob": 1, "new": 1}
     assert versions(two) == list(range(versions(two)[0], 9))
+
+
+async def test_rooms_to_look_into_are_noted_once(
+    nodes: RedisNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often Redis goes away and comes back meanwhile."""
+    node = await nodes.start()
+    for number in range(5):
+        room = RoomId(f"room-{number}")
+        await node.enter("ann", room=room)
+        await node.leave("ann", room=room)
+    attended = node.presence.rooms
+    await nodes.until(lambda: len(attended) == 0)
+    hold, visited, going_on = attended.hold, list[RoomId](), asyncio.Event()
+
+    async def slow(room: RoomId) -> AttendedRoom:
+        visited.append(room)
+        await going_on.wait()
+        return await hold(room)
+
+    monkeypatch.setattr(attended, "hold", slow)
+    for _ in range(100):
+        attended.revisit()
+        await asyncio.sleep(0)
+    going_on.set()
+    await nodes.until(lambda: {f"room-{n}" for n in range(5)} <= set(visited))
+    await nodes.until(lambda: len(attended) == 0)
+    assert len(visited) <= 6  # one is looked into twice: it was noted again meanwhile
 
 
 async def test_who_comes_back_after_redis_forgot_the_grace_was_never_gone(

@@ -98,6 +98,32 @@ async def test_a_room_is_listed_under_the_name_that_counts_afterwards(
     assert lease.rooms == {CHAT}
 
 
+async def test_a_room_registered_while_the_name_changes_is_listed_under_the_new_one(
+    lease: Lease, store: Store, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever clears the node away would not look into it, and its members would stay for ever."""
+    await lease.renew()
+    await lease.register(CHAT)
+    redis_server.command("ZREM", KEYS.leases, lease.node)
+    former, command, listing = lease.node, store.command, asyncio.Event()
+    registered = asyncio.Event()
+
+    async def slow(key: str, *words: Any, **options: Any) -> Any:
+        if key != KEYS.rooms(former) and words[0] == "SADD":
+            listing.set()
+            await registered.wait()
+        return await command(key, *words, **options)
+
+    monkeypatch.setattr(store, "command", slow)
+    renewing = asyncio.create_task(lease.renew())
+    await listing.wait()
+    await lease.register(NEWS)
+    registered.set()
+    await renewing
+    assert lease.node != former
+    assert rooms(redis_server, lease.node) == {CHAT, NEWS}
+
+
 async def test_rooms_that_were_left_are_taken_from_the_list(
     lease: Lease, redis_server: RedisServer
 ) -> None:

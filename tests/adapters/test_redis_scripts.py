@@ -350,6 +350,15 @@ def test_without_memory_nothing_is_done(start_redis: StartRedis, before: int) ->
     assert room.publish()[3] == (before and 1) + 1
 
 
+def test_a_message_that_cannot_be_stored_takes_no_number(room: Room) -> None:
+    room.publish()
+    room.client.set(room.keys.log, "no stream")
+    state = room.state()
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        room.publish(key="k")
+    assert room.state() == state
+
+
 @pytest.mark.parametrize("what", ["publish", "read"])
 def test_without_enough_replicas_nothing_is_done(start_redis: StartRedis, what: str) -> None:
     room = Room(start_redis("min-replicas-to-write 1"))

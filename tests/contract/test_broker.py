@@ -356,6 +356,22 @@ async def test_only_the_newest_messages_are_kept(node: BrokerNode) -> None:
     assert (seqs(page.messages), page.more) == ([6, 7, 8, 9], False)
 
 
+async def test_what_is_held_of_logs_is_known(brokers: BrokerHarness, node: BrokerNode) -> None:
+    assert node.broker.held == (0, 0)
+    await node.broker.subscribe(CHAT, KEEP)
+    assert node.broker.held == (1, 0)
+    await node.publish("x" * 1000)
+    await node.notes.heard(1)
+    rooms, first = node.broker.held
+    assert rooms == 1
+    assert first > 1000
+    await node.publish("y" * 1000)
+    await node.notes.heard(2)
+    assert node.broker.held == (1, 2 * first)
+    await brokers.advance(KEEP.ttl + 1)
+    assert node.broker.held == (1, 0)
+
+
 async def test_a_log_may_keep_nothing_and_still_count(node: BrokerNode) -> None:
     nothing = Retention(size=0, ttl=600.0)
     await node.broker.subscribe(CHAT, nothing)

@@ -238,6 +238,31 @@ async def listed(node: RunningServer, rooms: list[dict[str, Any]]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_a_room_that_was_left_is_let_go_of_and_comes_back_unharmed(nodes: Nodes) -> None:
+    one, other = await nodes.start(), await nodes.start()
+    ann, joined = await one.member("ann", "tea")
+    for number in range(3):
+        ack = await ann.ask("publish", room="tea", data=number, echo=False)
+    at = {"log": ack["log"], "seq": 2}
+    await ann.ask("leave", room="tea")
+    room = RoomId("tea")
+    presence, broker = one.container.presence(), one.container.broker()
+    await until(lambda: presence.rooms.find(room) is None)
+    assert broker.timeline(room) is None
+    assert one.container.hub().find(room) is None
+    assert broker.held.rooms == 1  # ann's own
+    bob, _ = await other.member("bob", "tea")
+    await bob.ask("publish", room="tea", data=3, echo=False)
+    back = await ann.ask("join", room="tea", position=at)
+    assert [message["data"] for message in back["messages"]] == [2, 3]
+    assert back["recovery"] == {"outcome": "ok"}
+    assert [member["user"] for member in back["members"]] == ["ann", "bob"]
+    assert back["version"] > joined["version"]
+    await bob.expect("join", user="ann")
+    await bob.ask("publish", room="tea", data=4)
+    await ann.expect("message", data=4, seq=5)
+
+
 async def test_the_tutorial_doors_meet_over_all_nodes(nodes: Nodes) -> None:
     first, second = await nodes.start(), await nodes.start()
     ann = await first.connect("/ws/scalable/ann")

@@ -52,6 +52,8 @@ async def test_metrics_count_what_happens(serve: Serve) -> None:
     after = await scrape(server)
     assert after["hubbub_sessions", ""] == 2
     assert after["hubbub_rooms", ""] == 3  # r, @ann and @bob
+    assert after["hubbub_history_rooms", ""] == 4  # @cleo's is kept for her return
+    assert after["hubbub_history_bytes", ""] > before["hubbub_history_bytes", ""] == 0
     assert after["hubbub_sessions_opened_total", ""] == 3
     assert after["hubbub_disconnects_total", "1000"] == 1
     assert after["hubbub_messages_published_total", ""] == 2
