@@ -63,16 +63,17 @@ class Connection(asyncio.Protocol):
         line.setblocking(False)
         if receive_buffer is not None:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection = cls(received, ended)
         try:
             async with asyncio.timeout(OPEN_DEADLINE):
                 await loop.sock_connect(line, ("127.0.0.1", port))
-                _, connection = await loop.create_connection(
-                    lambda: cls(received, ended), sock=line
-                )
+                await loop.create_connection(lambda: connection, sock=line)
                 connection._write(request(path))
                 await connection._opened
         except BaseException:
-            line.close()
+            connection.vanish()
+            if connection._transport is None:
+                line.close()
             raise
         return connection
 
@@ -164,7 +165,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._opened.done():
             self._opened.set_exception(exc or ConnectionResetError("ended in the handshake"))
-        elif self._opened.exception() is None:
+        elif not self._opened.cancelled() and self._opened.exception() is None:
             self._ended(self._code)
 
 

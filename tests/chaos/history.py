@@ -24,7 +24,8 @@ class Invoked(Event, tag="invoke"):
 
 
 class Acked(Event, tag="ok"):
-    """It has this place. `again`: it had it before this try."""
+    """It has this place. `again`: it had it before this try. `replicated` is what the answer says
+    of that, if anything."""
 
     t: int
     who: str
@@ -33,6 +34,7 @@ class Acked(Event, tag="ok"):
     seq: int
     id: str
     again: bool = False
+    replicated: bool | None = None
 
 
 class Failed(Event, tag="fail"):

@@ -29,10 +29,6 @@ NOT_INJECTED = {
         "there is one version so far; that records of a newer format are told apart and skipped is "
         "tested in `tests/adapters/test_redis_records.py`",
     ),
-    "24": (
-        "WAIT 1",
-        "hubbub has no publish level that waits for replicas; what a failover loses is told (22)",
-    ),
     "32": (
         "Clock of a node +1 h, -1 h",
         "needs libfaketime, which has to be installed by root; leases, lifetimes and "

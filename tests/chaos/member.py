@@ -48,7 +48,8 @@ class Member(Client):
 
     def _refused(self, frame: Frame) -> None:
         seat = self.notebook.seats.get(frame.get("id", ""))
-        assert seat is not None, frame
+        if seat is None:
+            return  # of no join: it says why the connection is about to be closed
         assert frame["retry"], frame
         wait = frame.get("retry_after", _RETRY)
         asyncio.get_running_loop().call_later(wait, self._again, seat)

@@ -63,7 +63,7 @@ class Publisher(Client):
         self._history.append(outcome(now(), self.user, op, reply["code"]))
 
     def _acked(self, op: str, ack: Frame) -> None:
-        place = (ack["log"], ack["seq"], ack["message_id"], ack["duplicate"])
+        place = (ack["log"], ack["seq"], ack["message_id"], ack["duplicate"], ack.get("replicated"))
         self._history.append(Acked(now(), self.user, op, *place))
 
     async def _ask(self, frame: Frame, end: float) -> Frame:

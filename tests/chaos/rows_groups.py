@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from tests.chaos import stores
 from tests.chaos.checker import Verdict
+from tests.chaos.history import Acked
 from tests.chaos.run import Load, Row, Run
-from tests.chaos.settings import CLUSTER, PASSWORD, SENTINEL, SPLIT, USER
+from tests.chaos.settings import CLUSTER, PASSWORD, REPLICATED, SENTINEL, SPLIT, USER
 from tests.redis_groups import RedisCluster, RedisSentinels
 
 _REPLICATED = ("min-replicas-to-write 1", "min-replicas-max-lag 10")
@@ -82,6 +83,16 @@ def lost_is_told(run: Run, verdict: Verdict) -> Iterator[str]:
     if verdict.told["reset"] or verdict.told["gap"]:
         yield f"told {dict(verdict.told)}, where only `rewound` fits"
     run.notes["lost, seen by nobody"] = len(verdict.unseen)
+
+
+def replicated_is_kept(run: Run, verdict: Verdict) -> Iterator[str]:
+    yield from lost_is_told(run, verdict)
+    safe = {event.op for event in run.history if isinstance(event, Acked) and event.replicated}
+    run.notes["acknowledged as replicated"] = len(safe)
+    if not safe:
+        yield "nothing was acknowledged as replicated"
+    if safe & verdict.lost:
+        yield f"acknowledged as replicated, and lost: {sorted(safe & verdict.lost)[:5]}"
 
 
 async def split(run: Run) -> None:
@@ -197,6 +208,17 @@ ROWS = [
         _BUSY,
         may_lose=True,
         judge=lost_is_told,
+    ),
+    Row(
+        "24",
+        "The same as 22b, with HUBBUB_REDIS_REPLICAS=1",
+        "SIGSTOP of the replicas, SIGKILL of the master, SIGCONT",
+        "what was acknowledged as replicated is there",
+        behind_replicas,
+        REPLICATED,
+        _BUSY,
+        may_lose=True,
+        judge=replicated_is_kept,
     ),
     Row(
         "25",

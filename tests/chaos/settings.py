@@ -1,5 +1,7 @@
 """What runs take place on. The fewer there are, the more rows share one."""
 
+from dataclasses import replace
+
 from tests.chaos.system import Setting
 
 _QUICK = (
@@ -18,6 +20,7 @@ PERSISTENT = Setting(
     environ=_QUICK,
 )
 SENTINEL = Setting("sentinel", nodes=2, environ=_QUICK)
+REPLICATED = replace(SENTINEL, environ=(*_QUICK, ("HUBBUB_REDIS_REPLICAS", "1")))
 # The nodes have a user of their own, so that everybody else can be shut out.
 USER, PASSWORD = "nodes", "of-nodes-only"
 SPLIT = Setting(
