@@ -1,6 +1,8 @@
 """docs/chaos/README.md, written from results."""
 
 from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.benchmarks import machine
@@ -17,7 +19,7 @@ asked, answered, delivered and told is written down, and a checker decides after
 room, whether a promise was broken. How to run this, to read a history and to repeat one:
 [CONTRIBUTING.md](../../CONTRIBUTING.md#breaking-things).
 
-This page was written by `{command}` at commit {commit}, on {machine}.
+This page was written by `{command}` on {day}, with hubbub {version}, on {machine}.
 
 ## What is injected
 
@@ -39,10 +41,11 @@ This page was written by `{command}` at commit {commit}, on {machine}.
 """
 
 
-def write(root: Path, lines: Sequence[Line], commit: str) -> None:
+def write(root: Path, lines: Sequence[Line]) -> None:
     page = _PAGE.format(
-        command="make chaos",
-        commit=commit,
+        command='make chaos ARGS="--document"',
+        day=date.today().isoformat(),
+        version=version("hubbub"),
         machine=", ".join(machine.describe().values()),
         matrix=matrix(),
         table=table(lines),
