@@ -14,7 +14,7 @@ import psutil
 
 _ROOT = Path(__file__).parents[1]
 _LISTENING = re.compile(r"running on https?://127\.0\.0\.1:(\d+)")
-_START_DEADLINE = 20.0  # seconds; a busy machine imports slowly
+_START_DEADLINE = 60.0  # seconds; a busy machine imports slowly
 _STOP_DEADLINE = 20.0
 
 
@@ -110,7 +110,7 @@ class ServerProcess:
                 self._process.kill()
                 await self._process.wait()
         await asyncio.gather(self._reading, return_exceptions=True)
-        if self._port.done():
+        if self._port.done() and not self._port.cancelled():
             self._port.exception()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from entrypoints.cli_serve import raise_file_limit
 from tests.benchmarks import machine
-from tests.chaos import document
+from tests.chaos import document, soak
 from tests.chaos.matrix import ROWS
 from tests.chaos.report import Line, keep, kept, line_of, summary, table
 from tests.chaos.run import Row, perform
@@ -44,6 +44,8 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     options = _options(words)
     raise_file_limit(_FILES)
+    if options.hours is not None:
+        return asyncio.run(soak.soak(options.hours, options.seed or 1, options.folder))
     results = options.folder / "results.jsonl"
     if options.fresh:
         shutil.rmtree(options.folder, ignore_errors=True)

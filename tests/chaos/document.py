@@ -1,7 +1,7 @@
 """docs/chaos/README.md, written from results."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,7 +44,7 @@ This page was written by `{command}` on {day}, with hubbub {version}, on {machin
 def write(root: Path, lines: Sequence[Line]) -> None:
     page = _PAGE.format(
         command='make chaos ARGS="--document"',
-        day=date.today().isoformat(),
+        day=datetime.now(tz=UTC).date().isoformat(),
         version=version("hubbub"),
         machine=", ".join(machine.describe().values()),
         matrix=matrix(),
