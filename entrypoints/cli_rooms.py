@@ -97,7 +97,7 @@ def members(
         elif as_json:
             show(json_line({"count": counted}))
         else:
-            note(f"{counted} users are in {room}: too many, or not set, to be listed")
+            note(f"users in {room}: {counted}; too many to be listed, or the room only counts them")
 
 
 def _member_pages(server: Server, room: str, limit: int) -> Iterator[MembersPage]:

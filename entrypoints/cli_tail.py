@@ -82,6 +82,8 @@ async def _follow(follower: Follower) -> None:
 
 
 def _is_pipe() -> bool:
+    if os.name != "posix":
+        return False  # nobody could be told
     try:
         return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
     except OSError:

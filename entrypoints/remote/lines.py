@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 _JOINER = "\N{ZERO WIDTH JOINER}"  # holds the parts of an emoji together
+_HALF_A_DAY = 43_200.0  # seconds
 _encode = msgspec.json.Encoder().encode
 
 
@@ -54,10 +55,10 @@ def note(line: str) -> None:
 def message_line(frame: Mapping[str, Any]) -> str:
     """A message, as a line for people. The frame has the fields of one in protocol v1."""
     seq = frame.get("seq")
-    place = f"{frame['room']} {'~' if seq is None else seq}"
+    place = f"{frame.get('room')} {'~' if seq is None else seq}"
     skipped = frame.get("skipped")
     parts = [
-        typer.style(_clock(frame["ts"]), dim=True),
+        typer.style(_clock(frame.get("ts")), dim=True),
         typer.style(safe(place), fg="cyan"),
         typer.style(safe(str(frame.get("from") or "-")), fg="green"),
         _body(frame.get("data")),
@@ -72,9 +73,9 @@ def presence_line(frame: Mapping[str, Any]) -> str | None:
     room, count = safe(str(frame.get("room"))), frame.get("count")
     match frame.get("type"):
         case "join":
-            told = f"{safe(str(frame['user']))} joins"
+            told = f"{safe(str(frame.get('user')))} joins"
         case "leave":
-            told = f"{safe(str(frame['user']))} leaves"
+            told = f"{safe(str(frame.get('user')))} leaves"
         case "presence" | "joined" if count is not None:
             told = "here"
         case _:
@@ -95,8 +96,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         show(line if number else typer.style(line, dim=True))
 
 
-def _clock(ts: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(ts))
+def _clock(ts: Any) -> str:
+    """The time of a message by the clock here, with the day where that is not clear."""
+    try:
+        shape = "%H:%M:%S" if abs(time.time() - ts) < _HALF_A_DAY else "%Y-%m-%d %H:%M:%S"
+        return time.strftime(shape, time.localtime(ts))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "?"  # no time that there is
 
 
 def _body(data: Any) -> str:

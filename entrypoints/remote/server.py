@@ -41,7 +41,8 @@ class Target:
         if self.credential is not None:
             headers["Authorization"] = f"Bearer {self.credential}"
         # Without TLS there is nothing to verify, and reading all certificates takes its time.
-        verify = True if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        verify = httpx.create_ssl_context() if url.scheme == "https" else plain
         return {
             "base_url": url,
             "headers": headers,
@@ -163,6 +164,9 @@ def unreached(error: httpx.HTTPError, target: Target) -> Problem:
     match error:
         case httpx.ConnectTimeout() | httpx.ReadTimeout() | httpx.WriteTimeout():
             text = f"{target.url} does not answer in time"
+        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            text = f"{target.url} has a certificate that is not trusted here: name the file of its "
+            text += "authority in SSL_CERT_FILE"
         case httpx.RemoteProtocolError() if "disconnected" not in str(error):
             return stranger(target)
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from entrypoints.remote.publishing import Done, Publisher, Wish
 from entrypoints.remote.server import read_target
 from entrypoints.settings import SettingsError, load_settings
 from tests.api import KEY, WITH_A_KEY, Api
+from tests.certificates import certificate
 from tests.command_line import answering, complaint, hubbub, response, running, told
 from tests.running_server import RunningServer, Serve
 from tests.tokens import JWT, token
@@ -306,7 +309,7 @@ async def test_members_that_are_not_listed_are_counted(serve: Serve) -> None:
     for room in ("count", "off"):
         await ann.ask("join", room=room)
     result = await hubbub("members", "count", "--url", server.url)
-    assert "1 users are in count" in result.stderr
+    assert "users in count: 1; " in result.stderr
     assert json.loads(await told("members", "count", "--json", "--url", server.url)) == {"count": 1}
     result = await hubbub("members", "off", "--url", server.url)
     assert "off keeps no presence" in result.stderr
@@ -475,6 +478,17 @@ async def test_a_proxy_whose_server_is_away() -> None:
             assert "the server behind it is away" in said
 
 
+async def test_a_certificate_is_verified(serve: Serve, tmp_path: Path) -> None:
+    certfile, keyfile = certificate(tmp_path)
+    server = await serve(ssl_certfile=certfile, ssl_keyfile=keyfile)
+    ask = ("publish", "lobby", "1", "--url", server.url)
+    said = await complaint(Exit.UNREACHABLE, *ask)
+    assert "name the file of its authority in SSL_CERT_FILE" in said
+    assert "as number 1" in await told(*ask, SSL_CERT_FILE=str(certfile))
+    plain = server.url.replace("https", "http")
+    await complaint(Exit.UNREACHABLE, *ask[:-1], plain)
+
+
 async def test_a_server_that_hangs_up() -> None:
     async with answering(lambda head: b"") as url:
         said = await complaint(Exit.UNREACHABLE, "rooms", "--url", url)
@@ -545,6 +559,19 @@ def test_nothing_that_others_wrote_moves_the_cursor(text: str) -> None:
     assert safe(text).isprintable()
     frame = {"room": "r", "seq": 1, "from": "ann", "ts": 0.0, "data": {"text": text}}
     assert text not in message_line(frame)
+
+
+@pytest.mark.parametrize("ts", [None, "now", 1e300, float("nan"), -1e30, True])
+def test_a_time_that_is_none_is_shown_as_one(ts: object) -> None:
+    assert message_line({"room": "r", "seq": 1, "ts": ts, "data": 1}).endswith("1")
+
+
+def test_the_day_of_a_message_is_shown_where_it_is_another_one() -> None:
+    frame = {"room": "r", "seq": 1, "ts": time.time(), "data": 1}
+    assert "-" not in message_line(frame).split("r 1")[0]
+    assert "1970-01-0" in message_line({**frame, "ts": 0.0}) or "1969-12-31" in message_line(
+        {**frame, "ts": 0.0}
+    )
 
 
 def test_what_is_printable_stays_as_it_is() -> None:

@@ -1,6 +1,7 @@
 """`hubbub top`: from numbers to whoever is to blame."""
 
 import asyncio
+import io
 import os
 import pty
 import re
@@ -11,11 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from entrypoints.http.api.shapes import Session, SessionsPage
 from entrypoints.remote.problems import Exit
 from entrypoints.remote.readings import Between, NotMetrics, read
 from entrypoints.remote.server import Target
-from entrypoints.remote.watch import metrics_target
+from entrypoints.remote.top_view import view
+from entrypoints.remote.watch import Look, metrics_target
 from tests.api import KEY, WITH_A_KEY
 from tests.command_line import answering, complaint, response, told
 from tests.peer import DEADLINE, until
@@ -314,3 +318,66 @@ NO_EXPOSITIONS = ["", "up 1\n", "<html>", 'hubbub_sessions{a="\n', "hubbub_sessi
 def test_what_is_no_exposition_is_refused(text: str) -> None:
     with pytest.raises(NotMetrics):
         read(text, 1.0)
+
+
+# The view
+
+MANY = """hubbub_node_info{node="a"} 1
+hubbub_sessions 1200
+hubbub_users 1100
+hubbub_rooms 40
+hubbub_outbox_bytes 2500000
+hubbub_outboxes_over_half %d
+hubbub_messages_published_total{kind="numbered"} %d
+hubbub_deliveries_total{kind="message"} %d
+hubbub_sessions_opened_total 5
+hubbub_disconnects_total{code="4102"} %d
+hubbub_refused_connections_total{cause="origin"} %d
+hubbub_rate_limited_total{limit="messages"} %d
+hubbub_publish_seconds_bucket{le="0.001"} %d
+hubbub_publish_seconds_bucket{le="+Inf"} %d
+hubbub_publish_seconds_count %d
+hubbub_event_loop_lag_seconds_bucket{le="+Inf"} 0
+hubbub_event_loop_lag_seconds_count 0
+"""
+
+
+def shown(*, several: bool = False) -> str:
+    metrics = between(MANY % ((0,) * 9), MANY % (3, 20, 2000, 1, 2, 4, 10, 10, 10))
+    sessions = [
+        Session("id-1", "evil\x1b[2J", "/v1/ws", None, 3, 2_400_000, 3700.0, "a"),
+        Session("id-2", "bob", "/v1/events", "203.0.113.7", 1, 0, 61.0, "b"),
+    ]
+    nodes = ["a", "b"] if several else ["a"]
+    look = Look(nodes, metrics, "", SessionsPage("a", 1200, sessions), None, 0.002)
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(view(look, "http://here", 10))
+    return console.export_text()
+
+
+def test_numbers_lead_to_whoever_is_slow() -> None:
+    told = shown()
+    for label, value in {
+        "sessions": "1,200",
+        "users": "1,100",
+        "messages in": "10/s",
+        "deliveries": "1,000/s",
+        "waiting": "2,500 kB",
+        "over half full": "3",
+        "cut as slow": "0.5/s",
+        "publish": "0.5 ms / 0.99 ms",
+        "loop lag": "- / -",
+    }.items():
+        assert re.search(rf"{label} +{re.escape(value)}(?: |$)", told, re.MULTILINE), label
+    assert "closed 4102: 0.5/s  refused origin: 1.0/s  too fast messages: 2.0/s" in told
+    rows = told[told.index("WAITING") :].splitlines()
+    assert rows[2].split() == [
+        *("2,400", "kB", "evil\\u001b[2J", "/v1/ws", "3", "1:01:40", "-", "id-1"),
+    ]
+    assert rows[3].split()[-3:] == ["1:01", "203.0.113.7", "id-2"]
+    assert "\x1b[2J" not in told
+
+
+def test_with_several_nodes_it_says_which() -> None:
+    told = shown(several=True)
+    assert told[told.index("WAITING") :].splitlines()[3].split()[-1] == "b"
