@@ -20,9 +20,6 @@ class Exit(IntEnum):
     STRANGER = 6  # what answers is no hubbub
 
 
-_INTERRUPTED = 130  # by Ctrl-C, as a shell says it
-
-
 class Problem(Exception):
     """`retry`: seconds after which the same may succeed, None if it will not."""
 
@@ -35,15 +32,13 @@ class Problem(Exception):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Tell a problem as text instead of a traceback. Nobody is told of Ctrl-C, or
-    that a pipe was closed: who closed it has seen enough."""
+    """Tell a problem as text instead of a traceback. Nobody is told that a pipe was
+    closed: who closed it has seen enough."""
     try:
         yield
     except Problem as problem:
         typer.echo(f"hubbub: {problem.text}", err=True)
         raise typer.Exit(problem.code) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
         # What is still buffered would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
