@@ -18,6 +18,7 @@ from adapters.redis.presence_audit import Audit
 from adapters.redis.presence_graces import Graces
 from adapters.redis.presence_janitor import Janitor
 from adapters.redis.presence_loader import Loader
+from adapters.redis.presence_orphans import Orphans
 from adapters.redis.presence_room import AttendedRoom
 from adapters.redis.presence_rooms import AttendedRooms
 from adapters.redis.presence_scripts import NodeKeys
@@ -60,12 +61,13 @@ class RedisPresence(Presence):
         self._listener: PresenceListener | None = None
         self._agenda = agenda = Agenda(clock, metrics)
         self.lease = lease = Lease(store, nodes, clock)
-        self._loader = loader = Loader(store, lease, agenda, self._tell)
-        self.rooms = rooms = AttendedRooms(channels, keyspace, lease, agenda, loader, self._tell)
-        self._seating = Seating(store, lease, agenda, grace)
         self._graces = graces = Graces(store, lease, agenda, keyspace)
         self.janitor = janitor = Janitor(store, lease, agenda, graces, keyspace, nodes)
-        self.audit = Audit(store, agenda, rooms, lease)
+        self.orphans = orphans = Orphans(store, lease, agenda, nodes, janitor)
+        self._loader = loader = Loader(store, lease, agenda, orphans, self._tell)
+        self.rooms = rooms = AttendedRooms(channels, keyspace, lease, agenda, loader, self._tell)
+        self._seating = Seating(store, lease, agenda, grace)
+        self.audit = Audit(store, agenda, rooms, lease, orphans)
         lease.on_dead(janitor.found)
         lease.on_renamed(lambda: rooms.reread_all("lease"))
         store.on_store_changed(self._store_changed)

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+from contextlib import suppress
 
 from adapters.redis.lease import Lease
 from adapters.redis.presence_agenda import Agenda
+from adapters.redis.presence_orphans import Orphans
 from adapters.redis.presence_room import AttendedRoom
 from adapters.redis.presence_rooms import AttendedRooms
 from adapters.redis.store import Store
@@ -20,11 +22,19 @@ AT_ONCE = 64  # rooms
 class Audit:
     """A record that got lost with nothing behind it leaves no hole to be seen."""
 
-    def __init__(self, store: Store, agenda: Agenda, rooms: AttendedRooms, lease: Lease) -> None:
+    def __init__(
+        self,
+        store: Store,
+        agenda: Agenda,
+        rooms: AttendedRooms,
+        lease: Lease,
+        orphans: Orphans,
+    ) -> None:
         self._store = store
         self._agenda = agenda
         self._rooms = rooms
         self._lease = lease
+        self._orphans = orphans
         self._left: dict[RoomId, float] = {}
 
     async def run(self) -> None:
@@ -35,6 +45,8 @@ class Audit:
             await self.look(rooms[turn::ROUND])
             if turn == 0:
                 self.dismiss()
+                with suppress(HubbubError):  # what is wrong there is noticed elsewhere
+                    await self._orphans.check()
 
     async def look(self, rooms: list[AttendedRoom]) -> None:
         """Compare the revision of rooms with the one in Redis."""

@@ -12,6 +12,7 @@ from adapters.redis.keyspace import RoomKeys
 from adapters.redis.lease import LENGTH, Lease
 from adapters.redis.link import Word
 from adapters.redis.presence_agenda import Agenda
+from adapters.redis.presence_orphans import Orphans
 from adapters.redis.presence_records import BadRecord, Page, Record, decode_page
 from adapters.redis.presence_replica import Gap, Loaded, Loading
 from adapters.redis.presence_room import AttendedRoom
@@ -37,11 +38,13 @@ class Loader:
         store: Store,
         lease: Lease,
         agenda: Agenda,
+        orphans: Orphans,
         tell: Callable[[PresenceChange], None],
     ) -> None:
         self._store = store
         self._lease = lease
         self._agenda = agenda
+        self._orphans = orphans
         self._tell = tell
         self._active: dict[AttendedRoom, Loading] = {}
 
@@ -129,6 +132,7 @@ class Loader:
 
     def _add(self, room: AttendedRoom, loading: Loading, page: Page) -> None:
         room.compare(page, self._lease.node, self._lease.former)
+        self._orphans.note(room.id, page)
         loading.add(page)
         if page.cursor == "0":
             room.compare_absent(loading.seen)

@@ -81,6 +81,49 @@ async def test_a_dead_nodes_users_leave_once(nodes: RedisNodes) -> None:
     assert not nodes.client.exists(f"hubbub:{{nodes}}:rooms:{one.name}")
 
 
+async def test_what_a_node_left_of_which_nothing_is_known_is_cleared_away(
+    nodes: RedisNodes,
+) -> None:
+    """Its lease is lost, as with a part of a cluster, before anybody has seen it end."""
+    one, two, doomed = [await nodes.start() for _ in range(3)]
+    await one.enter("ann")
+    await two.enter("bob")
+    await doomed.enter("gus")
+    await doomed.enter("bob", "2")
+    name = doomed.name
+    await doomed.die()
+    nodes.client.zrem("hubbub:{nodes}:leases", name)
+    for node in (one, two):
+        node.presence.rooms.reread_all("test")
+    await nodes.settle()
+    await one.presence.orphans.check()
+    assert await one.users() == {"ann": 1, "bob": 2, "gus": 1}
+    await nodes.advance(LEASE)
+    await one.presence.orphans.check()
+    await nodes.settle()
+    for node in (one, two):
+        assert await node.users() == {"ann": 1, "bob": 1}
+        assert node.notes.told()[-1] == (LEAVE, "gus")
+        assert node.notes.told().count((LEAVE, "gus")) == 1
+    await one.presence.orphans.check()
+    assert await two.users() == {"ann": 1, "bob": 1}
+
+
+async def test_a_node_that_lost_its_lease_and_lives_is_no_orphan(nodes: RedisNodes) -> None:
+    one, two = await nodes.start(), await nodes.start()
+    await one.enter("ann")
+    await two.enter("bob")
+    nodes.client.delete("hubbub:{nodes}:leases")
+    one.presence.rooms.reread_all("test")
+    await nodes.settle()
+    for _ in range(4):
+        await one.presence.orphans.check()
+        await nodes.advance(5)
+    for node in (one, two):
+        assert await node.users() == {"ann": 1, "bob": 1}
+        assert {kind for kind, _ in node.notes.told()} == {JOIN}
+
+
 async def test_many_that_die_at_once_are_gone_in_the_same_time(nodes: RedisNodes) -> None:
     survivor = await nodes.start()
     await survivor.enter("host")
