@@ -39,6 +39,7 @@ class Call:
     postponed = 0  # how often it was refused for a reason that ends by itself
     ordered = False  # must not be done after one that was handed over later
     sent = False  # on its way, or its reply is
+    patient = False  # refused while there is still room for others
     copied = False  # its outcome waits for the replicas' answer
     asking: Shard | None = None  # whom to ask, once, instead of the slot's owner
     shard: Shard | None = None  # whom it was sent to

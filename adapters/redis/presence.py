@@ -9,6 +9,7 @@ another one (lease, presence_janitor).
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from adapters.redis.channels import Channels
 from adapters.redis.keyspace import Keyspace
@@ -33,6 +34,7 @@ from domain.member import Attendance, PresenceChange, Snapshot
 SWEEP_INTERVAL = 0.25  # seconds; how late a grace may end
 PATIENCE = 1.0  # seconds the feed may stand still before a room is read
 GIVE_UP = 4.0  # seconds after which who enters is not kept waiting any more
+_MAX_ROOMS = 2000  # spoken of again in one sweep
 _ATTEMPTS = 3  # to enter a room that Redis loses meanwhile
 
 
@@ -124,11 +126,15 @@ class RedisPresence(Presence):
         agenda = self._agenda
         now = agenda.now()
         self._graces.end_due()
-        for room, not_before in list(agenda.unsettled.items()):
-            if not_before <= now and room.live:  # else what Redis holds is about to be known
-                del agenda.unsettled[room]
-                self._seating.say_again(room)
-                agenda.settle(room)
+        due = (
+            room
+            for room, not_before in agenda.unsettled.items()
+            if not_before <= now and room.live  # else what Redis holds is about to be known
+        )
+        for room in list(islice(due, _MAX_ROOMS)):
+            del agenda.unsettled[room]
+            self._seating.say_again(room)
+            agenda.settle(room)
         for room in list(agenda.lagging):
             if room.overdue(now, PATIENCE):
                 agenda.reread(room, "late")

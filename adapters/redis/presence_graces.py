@@ -1,5 +1,6 @@
 """Ending the graces that began on this node, or were left by a dead one."""
 
+from itertools import islice
 from typing import Any
 
 from adapters.redis.keyspace import Keyspace
@@ -11,6 +12,7 @@ from domain.errors import HubbubError
 from domain.identifiers import RoomId
 
 AT_ONCE = 200  # users told to be gone by one call
+_MAX_ROOMS = 2000  # looked through at a time
 _RETRY = 1.0  # seconds after a vain attempt
 
 
@@ -25,7 +27,8 @@ class Graces:
     def end_due(self) -> None:
         """Let everybody go whose grace is over."""
         now, graces = self._agenda.now(), self._agenda.graces
-        for room in [room for room, ends in graces.items() if ends <= now]:
+        due = (room for room, ends in graces.items() if ends <= now)
+        for room in list(islice(due, _MAX_ROOMS)):
             del graces[room]
             self._end(room)
 
@@ -44,7 +47,7 @@ class Graces:
             if left is not None:
                 self._agenda.grace(room, left)
 
-        self._store.submit(EXPIRE, keys, lambda _: words, done)
+        self._store.submit(EXPIRE, keys, lambda _: words, done, patient=True)
 
     def _call(self, room: RoomId) -> tuple[tuple[str, str, str], tuple[str | bytes | int, ...]]:
         keys = self._keyspace.room(room)

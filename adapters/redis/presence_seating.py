@@ -70,7 +70,7 @@ class Seating:
             if room.unsettled or not room.seats:
                 self._agenda.settle(room, PAUSE if isinstance(answer, HubbubError) else 0.0)
 
-        self._store.submit(SEAT, room.keys, arguments, done)
+        self._store.submit(SEAT, room.keys, arguments, done, patient=entering is None)
 
     def say_again(self, room: AttendedRoom) -> None:
         """Say what did not get through, or is not true any more."""

@@ -46,7 +46,8 @@ class Sequencer(Judge):
     def accept(self, call: Call) -> None:
         call.packed = pack(call.command())
         size = len(call.packed)
-        if len(self._open) >= self._max_calls or self._bytes + size > self._max_bytes:
+        most = self._max_calls // 2 if call.patient else self._max_calls
+        if len(self._open) >= most or self._bytes + size > self._max_bytes:
             _tell(call, Unavailable("too much waits for the store"))
             return
         call.deadline = time.monotonic() + self._deadline

@@ -64,16 +64,19 @@ class Store:
         *,
         idempotent: bool = True,
         copied: bool = False,
+        patient: bool = False,
     ) -> None:
         """Run a script on keys of one slot, after those submitted before on the same first key.
 
         `done` may be called at once: when too much waits, the call is refused. A script that is
         not `idempotent` is sent once: lost with its connection, its outcome stays unknown.
         `copied`, where this store `copies`: the reply waits for replicas and is told as Copied.
+        `patient`: nobody waits, and who asks can ask again: it must not fill up what others need.
         """
         call = self._call(script, keys, args_of, done, idempotent)
         call.ordered = True
         call.copied = copied and self.copies
+        call.patient = patient
         self._accept(call)
 
     async def run_script(

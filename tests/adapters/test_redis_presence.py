@@ -248,6 +248,26 @@ async def test_a_node_that_ends_properly_is_not_waited_for(nodes: RedisNodes) ->
     assert await two.users() == {"host": 1}
 
 
+async def test_many_who_are_lost_at_once_leave_room_for_messages(
+    nodes: RedisNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when whatever stands before this node falls over: everybody leaves in one moment."""
+    one, two = await nodes.start(grace=0.0), await nodes.start()
+    rooms = [RoomId(f"room-{number}") for number in range(100)]
+    for room in rooms:
+        await one.enter("ann", room=room)
+        await two.enter("bob", room=room)
+    calls = vars(one.store)["_calls"]
+    monkeypatch.setattr(calls, "_max_calls", 20)
+    for room in rooms:
+        one.presence.leave(room, SessionId("ann-1"), UserId("ann"), clean=True)
+    reply = await one.store.command("k", "PUBLISH", "hubbub:x", "still possible")
+    assert reply == 0
+    await nodes.settle()
+    for room in rooms:
+        assert await two.users(room) == {"bob": 1}
+
+
 # Redis that forgets
 
 

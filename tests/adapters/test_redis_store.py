@@ -116,6 +116,21 @@ async def test_a_command_now_or_never(redis_server: RedisServer, redis_url: str)
     assert not made.send_command(LIST, ("RPUSH", LIST, "never"))
 
 
+async def test_who_can_wait_leaves_room_for_others(redis_url: str) -> None:
+    made, outcomes = Store(redis_url, max_calls=4), Outcomes()
+    for number in range(4):
+        patient = outcomes.done(number)
+        made.submit(PUSH, [LIST], lambda _: ("x",), patient, patient=True)
+    assert [bool(outcomes.of[number]) for number in range(4)] == [False, False, True, True]
+    for number in range(4, 7):
+        push(made, outcomes, number)
+    assert [bool(outcomes.of[number]) for number in range(4, 7)] == [False, False, True]
+    async with running(made):
+        told = await outcomes.all()
+    refused = [number for number, outcome in enumerate(told) if isinstance(outcome, Unavailable)]
+    assert refused == [2, 3, 6]
+
+
 def test_a_bad_url_is_found_at_once() -> None:
     with pytest.raises(BadUrl):
         Store("http://localhost")
