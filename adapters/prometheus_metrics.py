@@ -25,6 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 LABELS = {
     "disconnects": "code",
     "errors": "code",
+    "key_fetches": "outcome",
     "recoveries": "outcome",
     "resyncs": "cause",
 }

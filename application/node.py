@@ -7,6 +7,7 @@ from typing import Protocol
 
 from application.carry_out import CarryOut
 from application.hub import Hub
+from application.ports.authentication import Authenticator
 from application.ports.broadcasting import Broker
 from application.ports.control import Control
 from application.ports.directory import Directory
@@ -30,6 +31,7 @@ class Node:
         presence: Presence,
         control: Control,
         directory: Directory,
+        authenticator: Authenticator,
         hub: Hub,
         orders: CarryOut,
         beneath: Sequence[Running] = (),
@@ -39,6 +41,7 @@ class Node:
         self._presence = presence
         self._control = control
         self._directory = directory
+        self._authenticator = authenticator
         self._hub = hub
         self._beneath = beneath
         self.running = False
@@ -51,7 +54,9 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether clients are well off here."""
-        return self.running and not self.draining and self._broker.healthy
+        if not self.running or self.draining:
+            return False
+        return self._broker.healthy and self._authenticator.healthy
 
     @property
     def notices_losses(self) -> bool:
@@ -78,4 +83,5 @@ class Node:
             tasks.create_task(self._presence.run(), name="presence")
             tasks.create_task(self._control.run(), name="control")
             tasks.create_task(self._directory.run(), name="directory")
+            tasks.create_task(self._authenticator.run(), name="authenticator")
             tasks.create_task(self._hub.run(), name="hub")

@@ -86,7 +86,7 @@ def signing_key(
     secret = settings.auth.hmac_bytes
     if secret is not None:
         return SigningKey(secret, "HS256")
-    if settings.auth.public_key_file is not None:
+    if settings.auth.has_key:
         raise CannotMint(
             "only a public key is configured, and that can check tokens but not sign them: "
             "pass the private one with --private-key-file"

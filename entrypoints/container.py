@@ -10,13 +10,6 @@ import socket
 
 from dependency_injector import containers, providers
 
-from adapters.jwt_authenticator import (
-    JwtAuthenticator,
-    KeyUnusable,
-    VerificationKey,
-    hmac_key,
-    load_public_key,
-)
 from adapters.memory.broker import MemoryBroker
 from adapters.memory.control import MemoryControl
 from adapters.memory.directory import MemoryDirectory
@@ -30,6 +23,9 @@ from adapters.redis.directory import RedisDirectory
 from adapters.redis.keyspace import Keyspace
 from adapters.redis.presence import RedisPresence
 from adapters.redis.store import Store
+from adapters.tokens.authenticator import JwtAuthenticator
+from adapters.tokens.keys import KeyUnusable, VerificationKey, hmac_key, load_public_key
+from adapters.tokens.remote_keys import RemoteKeys
 from adapters.transport.asgi import AsgiTransport
 from adapters.transport.lane import LaneTransport, Turn
 from adapters.transport.streams import StreamOpener
@@ -48,6 +44,7 @@ from application.list_rooms import ListRooms
 from application.list_sessions import ListSessions
 from application.node import Node
 from application.open_session import OpenSession
+from application.ports.metrics import Metrics
 from application.ports.transport import Transport
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
@@ -56,10 +53,12 @@ from application.requests import RequestRates
 from application.session import SessionLimits
 from domain.exclusions import Exclusions
 from domain.origins import OriginPolicy
+from domain.timeline import MAX_PAGE_BYTES
 from entrypoints.bind import is_loopback
 from entrypoints.http.api.callers import Callers, KeyRing
 from entrypoints.http.events import OpenStream
 from entrypoints.settings import AuthSettings, Settings, SettingsError
+from entrypoints.settings_sections import host_of
 from entrypoints.ws.admission import Admission, ConnectionLimits
 from entrypoints.ws.connection import OpenTransport
 from entrypoints.ws.credentials import Scope
@@ -87,10 +86,17 @@ def _verification_keys(auth: AuthSettings) -> list[VerificationKey]:
     return keys
 
 
+def _remote_keys(auth: AuthSettings, metrics: Metrics) -> RemoteKeys | None:
+    if auth.jwks_url is None:
+        return None
+    return RemoteKeys(auth.jwks_url, metrics, local=is_loopback(host_of(auth.jwks_url)))
+
+
 def _session_limits(settings: Settings) -> SessionLimits:
     limits = settings.limits
     return SessionLimits(
         rooms=limits.rooms_per_connection,
+        page_bytes=min(MAX_PAGE_BYTES, limits.outbox_bytes // 2),
         messages_per_second=limits.messages_per_second,
         messages_burst=limits.messages_burst,
         commands_per_second=limits.commands_per_second,
@@ -129,7 +135,13 @@ def _stream_opener(settings: Settings) -> OpenStream:
 def _admission(settings: Settings) -> Admission:
     limits = settings.limits
     return Admission(
-        ConnectionLimits(limits.connections, limits.connections_per_address, limits.unauthenticated)
+        ConnectionLimits(
+            total=limits.connections,
+            per_address=limits.connections_per_address,
+            unknown=limits.unauthenticated,
+            per_second=limits.handshakes_per_second,
+            burst=limits.handshakes_burst,
+        )
     )
 
 
@@ -209,6 +221,7 @@ class Container(containers.DeclarativeContainer):
     authenticator = providers.Singleton(
         JwtAuthenticator,
         providers.Callable(_verification_keys, settings.provided.auth),
+        more=providers.Callable(_remote_keys, settings.provided.auth, metrics),
         issuer=settings.provided.auth.issuer,
         audience=settings.provided.auth.audience,
     )
@@ -223,7 +236,9 @@ class Container(containers.DeclarativeContainer):
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
-    node = providers.Singleton(Node, broker, presence, control, directory, hub, carry_out, beneath)
+    node = providers.Singleton(
+        Node, broker, presence, control, directory, authenticator, hub, carry_out, beneath
+    )
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
     request_rates = providers.Singleton(_request_rates, settings)
     publish_message = providers.Singleton(

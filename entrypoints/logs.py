@@ -121,6 +121,8 @@ def logging_config(level: str, fmt: Literal["console", "json"]) -> dict[str, Any
     own = {"level": level.upper(), "handlers": [], "propagate": True}
     # At debug level they log what they read, frame by frame.
     quiet = {"level": max(level.upper(), "INFO", key=_severity), "propagate": True}
+    # At info level they log every address, with whatever stands in its query.
+    discreet = {"level": max(level.upper(), "WARNING", key=_severity), "propagate": True}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -139,6 +141,8 @@ def logging_config(level: str, fmt: Literal["console", "json"]) -> dict[str, Any
             "uvicorn.access": own,
             "websockets": quiet,
             "asyncio": quiet,
+            "httpx": discreet,
+            "httpcore": discreet,
         },
     }
 

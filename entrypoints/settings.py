@@ -30,8 +30,8 @@ from pydantic_settings import (
 from domain.grants import Backend
 from domain.options import RoomCatalog
 from domain.origins import OriginPolicy
-from entrypoints.bind import is_loopback
-from entrypoints.settings_keys import ApiKeyRule, backends, doubled, header_text
+from entrypoints.bind import is_loopback, trusted
+from entrypoints.settings_keys import ApiKeyRule, backends, doubled, strong_key
 from entrypoints.settings_names import DELIMITER, PREFIX, Location, file_name, leaves
 from entrypoints.settings_report import Conflicts, effective, problems
 from entrypoints.settings_sections import (
@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     redis_replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
     origins: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = []
+    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = []
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0
     presence_grace: Annotated[Number, Field(ge=0)] = 10.0
@@ -153,6 +154,13 @@ class Settings(BaseSettings):
         OriginPolicy(origins, loopback=False)
         return origins
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_proxies(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            trusted(proxy)
+        return proxies
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: SecretStr | None) -> SecretStr | None:
@@ -164,8 +172,8 @@ class Settings(BaseSettings):
 
     @field_validator("api_key")
     @classmethod
-    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        return header_text(key)
+    def _cannot_be_guessed(cls, key: SecretStr | None) -> SecretStr | None:
+        return strong_key(key)
 
     @validator(mode="after")
     def _fit_together(self) -> Self:
@@ -222,15 +230,19 @@ class Settings(BaseSettings):
             return []
         text = (
             f"is {self.host}, which others can reach, and in open mode they could use any name. "
-            "Set HUBBUB_AUTH__MODE=jwt and a key (HUBBUB_AUTH__HMAC_SECRET or "
-            "HUBBUB_AUTH__PUBLIC_KEY_FILE), or start with --allow-anonymous if that is intended"
+            "Set HUBBUB_AUTH__MODE=jwt and a key (HUBBUB_AUTH__HMAC_SECRET, "
+            "HUBBUB_AUTH__PUBLIC_KEY_FILE or HUBBUB_AUTH__JWKS_URL), or start with "
+            "--allow-anonymous if that is intended"
         )
         return [(("host",), text)]
 
     def _missing_partners(self) -> list[tuple[Location, str]]:
         found: list[tuple[Location, str]] = []
         if self.auth.mode == "jwt" and not self.auth.has_key:
-            text = "is jwt, which needs HUBBUB_AUTH__HMAC_SECRET or HUBBUB_AUTH__PUBLIC_KEY_FILE"
+            text = (
+                "is jwt, which needs HUBBUB_AUTH__HMAC_SECRET, HUBBUB_AUTH__PUBLIC_KEY_FILE "
+                "or HUBBUB_AUTH__JWKS_URL"
+            )
             found.append((("auth", "mode"), text))
         if self.backend == "redis" and self.redis_url is None:
             found.append((("backend",), "is redis, which needs HUBBUB_REDIS_URL"))

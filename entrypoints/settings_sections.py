@@ -2,13 +2,23 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 from pydantic import model_validator as validator
 
 from domain.options import PresenceMode, PublishPolicy, RoomCatalog, RoomOptions
+from entrypoints.bind import is_loopback
 
 MIN_SECRET = 32  # bytes of an HMAC secret
+# What stands in the documents in the place of a secret; whoever reads them could use it.
+_PUBLISHED = frozenset(
+    {
+        "at-least-thirty-two-bytes-of-randomness",
+        "a-long-random-key",
+        "a-long-random-key-too",
+    }
+)
 
 
 def _no_bool(value: object) -> object:
@@ -59,6 +69,7 @@ class AuthSettings(Section):
             raise ValueError("begins or ends with white space, which is easily lost on the way")
         if not _is_utf8(text):
             raise ValueError("must be UTF-8 text")
+        of_our_own_making(text)
         size = len(text.encode())
         if size < MIN_SECRET:
             raise ValueError(
@@ -74,15 +85,23 @@ class AuthSettings(Section):
 
     @field_validator("jwks_url")
     @classmethod
-    def _not_yet(cls, url: str | None) -> str | None:
-        if url is not None:
-            raise ValueError("is not available yet; use HUBBUB_AUTH__PUBLIC_KEY_FILE")
-        return None
+    def _safe_to_believe(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = _parts(url)
+        if not url.isascii() or not url.isprintable() or " " in url or not parts.hostname:
+            raise ValueError("must be a URL like https://login.example.com/jwks.json")
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host_of(url))):
+            raise ValueError("must begin with https://: who changes the keys on the way is let in")
+        if "@" in parts.netloc or "#" in url:
+            raise ValueError("must have neither a password nor a fragment: it is fetched as it is")
+        return url
 
     @property
     def has_key(self) -> bool:
         """Whether tokens can be verified."""
-        return self.hmac_secret is not None or self.public_key_file is not None
+        given = (self.hmac_secret, self.public_key_file, self.jwks_url)
+        return any(key is not None for key in given)
 
     @property
     def hmac_bytes(self) -> bytes | None:
@@ -104,6 +123,8 @@ class LimitSettings(Section):
     connections: AtLeastOne = 10_000
     connections_per_address: AtLeastOne = 1_000
     connections_per_user: AtLeastOne = 100
+    handshakes_per_second: Rate = 500.0
+    handshakes_burst: AtLeastOne = 1_000
     unauthenticated: AtLeastOne = 1_000
     auth_timeout: Seconds = 5.0
 
@@ -139,6 +160,29 @@ class RoomRule(Section):
         # Personal rooms are only matched by patterns that begin with @.
         personal = other.match.startswith("@") and not prefix
         return other.match.startswith(prefix) and not personal
+
+
+def of_our_own_making(secret: str) -> None:
+    """Refuse a secret that was copied from the documents. Raises ValueError."""
+    if secret in _PUBLISHED:
+        raise ValueError(
+            "is the one of the example, which everybody knows; "
+            "`openssl rand -base64 32` makes one that nobody does"
+        )
+
+
+def host_of(url: str) -> str:
+    """The host in a URL, without brackets."""
+    return _parts(url).hostname or ""
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read and checked only now
+    except ValueError:
+        raise ValueError("is no URL") from None
+    return parts
 
 
 def readable(path: Path | None) -> Path | None:

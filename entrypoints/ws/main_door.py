@@ -44,6 +44,8 @@ from entrypoints.ws.room_order import RoomOrder, Work
 
 logger = logging.getLogger("hubbub.connection")
 
+_TOKENS = "a token"  # no room's name, for the order of refreshes
+
 
 class UseCases(NamedTuple):
     """What a client may ask for."""
@@ -199,7 +201,8 @@ class _MainConversation(Conversation):
         self._run_in_order(frame, partial(self._history_now, frame))
 
     async def _history_now(self, frame: History) -> None:
-        request = PageRequest(frame.before, frame.after, frame.log, frame.limit)
+        size = self._session.limits.page_bytes
+        request = PageRequest(frame.before, frame.after, frame.log, frame.limit, size)
         async with self._pages:
             await self._session.room_for_a_page()
             page = await self._cases.history(self._session.identity, frame.room, request)
@@ -219,7 +222,9 @@ class _MainConversation(Conversation):
     # Commands on the connection
 
     def _auth(self, frame: Auth) -> None:
-        self._spawn(self._answer(frame.id, partial(self._auth_now, frame)))
+        work = partial(self._auth_now, frame)
+        # In order: where keys have to be fetched first, an older token must not come out on top.
+        self._order.run(_TOKENS, lambda: partial(self._answer, frame.id, work))
 
     async def _auth_now(self, frame: Auth) -> None:
         refresh = self._cases.refresh

@@ -15,6 +15,7 @@ from adapters.memory.control import MemoryControl
 from adapters.memory.directory import MemoryDirectory
 from adapters.memory.presence import MemoryPresence
 from adapters.prometheus_metrics import PrometheusMetrics
+from adapters.tokens.authenticator import JwtAuthenticator
 from application.carry_out import CarryOut
 from application.close_session import CloseSession
 from application.hub import Hub
@@ -104,6 +105,7 @@ class House:
         limits: SessionLimits | None = None,
         broker: MemoryBroker | None = None,
         presence: MemoryPresence | None = None,
+        authenticator: JwtAuthenticator | None = None,
     ) -> None:
         """`presence` has a grace of 10 s. A broker or presence handed in should run on the time
         of the loop."""
@@ -121,7 +123,13 @@ class House:
         self.exclusions = Exclusions()
         self.orders = CarryOut(self.hub, self.leave, self.exclusions, self.metrics, self.wall)
         self.node = Node(
-            self.broker, self.presence, self.control, self.directory, self.hub, self.orders
+            self.broker,
+            self.presence,
+            self.control,
+            self.directory,
+            authenticator or JwtAuthenticator([]),
+            self.hub,
+            self.orders,
         )
         self.join = JoinRoom(self.hub, self.presence, self.catalog, self.metrics)
         self.limits = limits or SessionLimits(

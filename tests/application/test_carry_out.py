@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from adapters.jwt_authenticator import JwtAuthenticator, hmac_key
+from adapters.tokens.authenticator import JwtAuthenticator
+from adapters.tokens.keys import hmac_key
 from application.carry_out import KICKED
 from application.refresh_token import RefreshToken
 from application.session import SessionLimits

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from adapters.memory.presence import MemoryPresence
+from adapters.tokens.authenticator import JwtAuthenticator
 from domain.identifiers import RoomId
 from domain.options import RoomOptions
 from domain.timeline import PageRequest
@@ -15,6 +16,12 @@ class BrokenPresence(MemoryPresence):
     async def run(self) -> None:
         await asyncio.sleep(1.0)
         raise LookupError("a bug")
+
+
+class KeylessAuthenticator(JwtAuthenticator):
+    @property
+    def healthy(self) -> bool:
+        return False
 
 
 async def test_graces_end_while_it_runs() -> None:
@@ -45,6 +52,24 @@ async def test_it_says_whether_it_runs() -> None:
     await asyncio.wait({task})
     assert task.cancelled()
     assert (node.running, node.failed) == (False, False)
+
+
+async def test_it_is_ready_while_it_runs() -> None:
+    house = House()
+    assert not house.node.ready
+    async with house.running():
+        await turn()
+        assert house.node.ready
+        house.node.draining = True
+        assert not house.node.ready
+
+
+async def test_it_is_not_ready_while_good_tokens_cannot_be_told_from_bad_ones() -> None:
+    house = House(authenticator=KeylessAuthenticator([]))
+    async with house.running():
+        await turn()
+        assert house.node.running
+        assert not house.node.ready
 
 
 async def test_a_bug_in_the_background_ends_it() -> None:

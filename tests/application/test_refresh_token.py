@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from adapters.jwt_authenticator import JwtAuthenticator, hmac_key
+from adapters.tokens.authenticator import JwtAuthenticator
+from adapters.tokens.keys import hmac_key
 from application.disconnects import TOKEN_EXPIRED
 from application.refresh_token import RefreshToken
 from domain.errors import Forbidden, HubbubError, TokenExpired, TokenInvalid, TokenRevoked

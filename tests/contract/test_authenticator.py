@@ -5,7 +5,8 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,17 +24,14 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters.jwt_authenticator import (
-    MAX_TOKEN,
-    JwtAuthenticator,
-    KeyUnusable,
-    VerificationKey,
-    hmac_key,
-    load_public_key,
-)
+from adapters.prometheus_metrics import PrometheusMetrics
+from adapters.tokens.authenticator import MAX_TOKEN, JwtAuthenticator
+from adapters.tokens.keys import KeyUnusable, VerificationKey, hmac_key, load_public_key
+from adapters.tokens.remote_keys import Pace, RemoteKeys
 from application.ports.authentication import Authenticator
 from domain.errors import HubbubError, TokenExpired, TokenInvalid
 from domain.grants import DEFAULT_GRANTS, Grants, Identity
+from tests.key_server import Issuer, KeyServer
 
 NOW = 1_800_000_000.0
 SECRET = b"0123456789abcdef" * 4
@@ -74,6 +72,7 @@ def private_pem(key: Any) -> bytes:
 
 
 def jwt_harness(algorithm: str, folder: Path) -> Harness:
+    """Keys that are given at the start."""
     if algorithm.startswith("HS"):
         key, right, wrong = hmac_key(SECRET), SECRET, SECRET[::-1]
     else:
@@ -90,30 +89,61 @@ def jwt_harness(algorithm: str, folder: Path) -> Harness:
     )
 
 
+async def remote_harness(algorithm: str, stack: AsyncExitStack) -> Harness:
+    """Keys that are fetched from an address."""
+    right, wrong = Issuer("it", algorithm), Issuer("it", algorithm)
+    server = await KeyServer(right).start()
+    stack.push_async_callback(server.stop)
+    keys = RemoteKeys(server.url, PrometheusMetrics(), local=True, pace=Pace(cooldown=0))
+    running = asyncio.ensure_future(keys.run())
+
+    async def end() -> None:
+        running.cancel()
+        await asyncio.wait({running})
+
+    stack.push_async_callback(end)
+    clock = [NOW]
+    authenticator = JwtAuthenticator([], more=keys, clock=lambda: clock[0])
+    return Harness(authenticator, right.sign, wrong.sign, clock)
+
+
 ALGORITHMS = [
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA",
 ]  # fmt: skip
 
 
-@pytest.fixture(params=ALGORITHMS)
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
-    return jwt_harness(request.param, tmp_path)
+REMOTE = ["RS256 at an address", "ES256 at an address", "EdDSA at an address"]
+
+
+@pytest.fixture(params=[*ALGORITHMS, *REMOTE])
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
+    algorithm = request.param.split()[0]
+    async with AsyncExitStack() as stack:
+        if request.param in REMOTE:
+            yield await remote_harness(algorithm, stack)
+        else:
+            yield jwt_harness(algorithm, tmp_path)
 
 
 def good(**more: Any) -> Claims:
     return {"sub": "ann", "exp": int(NOW) + 60, **more}
 
 
-def refusal(authenticator: Authenticator, token: str) -> HubbubError:
+async def refusal(authenticator: Authenticator, token: str) -> HubbubError:
     """The error a token leads to. It must not carry the token, whoever logs it."""
     with pytest.raises(HubbubError) as caught:
-        asyncio.run(authenticator.authenticate(token))
+        await authenticator.authenticate(token)
     error = caught.value
     assert error.__cause__ is None
     assert error.__context__ is None
     # A handful of letters may well be in the text without coming from the token.
     assert len(token) < 16 or token not in f"{error!r} {error} {error.message}"
     return error
+
+
+def judged(authenticator: Authenticator, token: str) -> HubbubError:
+    """As `refusal`, for a test that is called many times."""
+    return asyncio.run(refusal(authenticator, token))
 
 
 # --- the contract ------------------------------------------------------------------------------
@@ -139,28 +169,28 @@ async def test_tokens_are_told_apart_when_checked_at_the_same_time(harness: Harn
     assert [identity.user for identity in identities] == users
 
 
-def test_a_token_expires_when_its_time_and_the_leeway_are_over(harness: Harness) -> None:
+async def test_a_token_expires_when_its_time_and_the_leeway_are_over(harness: Harness) -> None:
     token = harness.issue(good())
     harness.clock[0] = NOW + 64.9
-    assert asyncio.run(harness.authenticator.authenticate(token)).user == "ann"
+    assert (await harness.authenticator.authenticate(token)).user == "ann"
     harness.clock[0] = NOW + 65
-    assert isinstance(refusal(harness.authenticator, token), TokenExpired)
+    assert isinstance(await refusal(harness.authenticator, token), TokenExpired)
 
 
-def test_a_token_of_another_key_is_invalid(harness: Harness) -> None:
-    assert isinstance(refusal(harness.authenticator, harness.forge(good())), TokenInvalid)
+async def test_a_token_of_another_key_is_invalid(harness: Harness) -> None:
+    assert isinstance(await refusal(harness.authenticator, harness.forge(good())), TokenInvalid)
 
 
-def test_an_expired_forgery_is_invalid_rather_than_expired(harness: Harness) -> None:
+async def test_an_expired_forgery_is_invalid_rather_than_expired(harness: Harness) -> None:
     token = harness.forge(good(exp=int(NOW) - 999))
-    assert isinstance(refusal(harness.authenticator, token), TokenInvalid)
+    assert isinstance(await refusal(harness.authenticator, token), TokenInvalid)
 
 
 @pytest.mark.parametrize("claim", ["sub", "exp"])
-def test_a_token_without_a_user_or_an_end_is_invalid(harness: Harness, claim: str) -> None:
+async def test_a_token_without_a_user_or_an_end_is_invalid(harness: Harness, claim: str) -> None:
     claims = good()
     del claims[claim]
-    assert isinstance(refusal(harness.authenticator, harness.issue(claims)), TokenInvalid)
+    assert isinstance(await refusal(harness.authenticator, harness.issue(claims)), TokenInvalid)
 
 
 GARBAGE = [
@@ -170,15 +200,15 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("token", GARBAGE, ids=lambda token: ascii(token[:12]))
-def test_garbage_is_invalid(harness: Harness, token: str) -> None:
-    assert isinstance(refusal(harness.authenticator, token), TokenInvalid)
+async def test_garbage_is_invalid(harness: Harness, token: str) -> None:
+    assert isinstance(await refusal(harness.authenticator, token), TokenInvalid)
 
 
-def test_a_changed_character_anywhere_is_noticed(harness: Harness) -> None:
+async def test_a_changed_character_anywhere_is_noticed(harness: Harness) -> None:
     token = harness.issue(good())
     for place in range(0, len(token), 7):
         changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
-        assert isinstance(refusal(harness.authenticator, changed), TokenInvalid)
+        assert isinstance(await refusal(harness.authenticator, changed), TokenInvalid)
 
 
 # --- forged JSON Web Tokens --------------------------------------------------------------------
@@ -227,35 +257,35 @@ async def test_the_hand_made_token_is_good_when_nothing_is_wrong_with_it() -> No
     ],
     ids=json.dumps,
 )  # fmt: skip
-def test_a_header_that_asks_for_anything_else_is_invalid(header: object) -> None:
-    assert isinstance(refusal(with_secret(), raw_token(header, PAYLOAD)), TokenInvalid)
+async def test_a_header_that_asks_for_anything_else_is_invalid(header: object) -> None:
+    assert isinstance(await refusal(with_secret(), raw_token(header, PAYLOAD)), TokenInvalid)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "nOnE"])
-def test_an_unsigned_token_is_invalid(algorithm: str) -> None:
+async def test_an_unsigned_token_is_invalid(algorithm: str) -> None:
     unsigned = f"{segment(json.dumps({'alg': algorithm}).encode())}.{segment(PAYLOAD)}"
     for token in (unsigned, f"{unsigned}.", f"{unsigned}.AAAA"):
-        assert isinstance(refusal(with_secret(), token), TokenInvalid)
-        assert isinstance(refusal(with_public_key()[0], token), TokenInvalid)
+        assert isinstance(await refusal(with_secret(), token), TokenInvalid)
+        assert isinstance(await refusal(with_public_key()[0], token), TokenInvalid)
 
 
-def test_a_signature_cut_off_is_invalid() -> None:
+async def test_a_signature_cut_off_is_invalid() -> None:
     token = raw_token(HS256, PAYLOAD)
     head = token[: token.rindex(".")]
     for cut in (head, f"{head}.", token[:-1], token[:-4]):
-        assert isinstance(refusal(with_secret(), cut), TokenInvalid)
+        assert isinstance(await refusal(with_secret(), cut), TokenInvalid)
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_public_key_is_no_hmac_secret(algorithm: str) -> None:
+async def test_a_public_key_is_no_hmac_secret(algorithm: str) -> None:
     authenticator, pem = with_public_key(algorithm)
     for secret in (pem, pem.strip(), pem.replace(b"\n", b"")):
         for claimed in ("HS256", "HS384", "HS512", algorithm):
             token = raw_token({"alg": claimed}, PAYLOAD, secret)
-            assert isinstance(refusal(authenticator, token), TokenInvalid)
+            assert isinstance(await refusal(authenticator, token), TokenInvalid)
 
 
-def test_beside_a_secret_a_public_key_still_only_checks_its_own_family() -> None:
+async def test_beside_a_secret_a_public_key_still_only_checks_its_own_family() -> None:
     public = private_key("RS256", 0).public_key()
     keys = [hmac_key(SECRET), VerificationKey(public, ("RS256", "RS384", "RS512"))]
     both = JwtAuthenticator(keys, clock=lambda: NOW)
@@ -263,20 +293,20 @@ def test_beside_a_secret_a_public_key_still_only_checks_its_own_family() -> None
         raw_token(HS256, PAYLOAD),
         jwt.encode(good(), private_key("RS256", 0), "RS512"),
     ):
-        assert asyncio.run(both.authenticate(token)).user == "ann"
+        assert (await both.authenticate(token)).user == "ann"
     for token in (
         raw_token(HS256, PAYLOAD, public_pem(private_key("RS256", 0))),
         raw_token({"alg": "RS256"}, PAYLOAD),
         jwt.encode(good(), private_key("RS256", 0), "PS256"),
         jwt.encode(good(), private_key("ES256", 0), "ES256"),
     ):
-        assert isinstance(refusal(both, token), TokenInvalid)
+        assert isinstance(await refusal(both, token), TokenInvalid)
 
 
-def test_an_elliptic_key_does_not_check_another_curve() -> None:
+async def test_an_elliptic_key_does_not_check_another_curve() -> None:
     authenticator, _ = with_public_key("ES256")
     token = jwt.encode(good(), private_key("ES384", 0), "ES384")
-    assert isinstance(refusal(authenticator, token), TokenInvalid)
+    assert isinstance(await refusal(authenticator, token), TokenInvalid)
 
 
 async def test_two_secrets_are_both_believed_while_one_replaces_the_other() -> None:
@@ -286,9 +316,9 @@ async def test_two_secrets_are_both_believed_while_one_replaces_the_other() -> N
         assert (await both.authenticate(raw_token(HS256, PAYLOAD, secret))).user == "ann"
 
 
-def test_without_keys_every_token_is_invalid() -> None:
+async def test_without_keys_every_token_is_invalid() -> None:
     keyless = JwtAuthenticator([], clock=lambda: NOW)
-    assert isinstance(refusal(keyless, raw_token(HS256, PAYLOAD)), TokenInvalid)
+    assert isinstance(await refusal(keyless, raw_token(HS256, PAYLOAD)), TokenInvalid)
 
 
 async def test_the_shortest_secret_serves_every_hash() -> None:
@@ -347,8 +377,8 @@ ODD_CLAIMS = {
 
 
 @pytest.mark.parametrize("payload", ODD_CLAIMS.values(), ids=ODD_CLAIMS)
-def test_odd_claims_are_invalid(payload: bytes) -> None:
-    assert isinstance(refusal(with_secret(), raw_token(HS256, payload)), TokenInvalid)
+async def test_odd_claims_are_invalid(payload: bytes) -> None:
+    assert isinstance(await refusal(with_secret(), raw_token(HS256, payload)), TokenInvalid)
 
 
 @pytest.mark.parametrize(
@@ -395,15 +425,15 @@ async def test_an_empty_rooms_claim_grants_nothing() -> None:
         ({}, {"aud": "anything"}, True),
     ],
 )
-def test_issuer_and_audience_count_when_they_are_configured(
+async def test_issuer_and_audience_count_when_they_are_configured(
     options: dict[str, str], claims: Claims, accepted: bool
 ) -> None:
     authenticator = with_secret(**options)
     token = raw_token(HS256, json.dumps(good(**claims)).encode())
     if accepted:
-        assert asyncio.run(authenticator.authenticate(token)).user == "ann"
+        assert (await authenticator.authenticate(token)).user == "ann"
     else:
-        assert isinstance(refusal(authenticator, token), TokenInvalid)
+        assert isinstance(await refusal(authenticator, token), TokenInvalid)
 
 
 any_input = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -450,13 +480,13 @@ def test_whatever_the_claims_the_outcome_is_an_identity_or_a_refusal(claims: Cla
 @any_input
 @given(token=st.text() | st.text("eyJhbGciOIUz.-_=", min_size=1).map(lambda text: "eyJ" + text))
 def test_whatever_the_text_it_is_refused_as_invalid(token: str) -> None:
-    assert isinstance(refusal(with_secret(), token), TokenInvalid)
+    assert isinstance(judged(with_secret(), token), TokenInvalid)
 
 
 @any_input
 @given(payload=st.binary(max_size=200))
 def test_whatever_was_signed_it_is_refused_as_invalid(payload: bytes) -> None:
-    assert isinstance(refusal(with_secret(), raw_token(HS256, payload)), TokenInvalid)
+    assert isinstance(judged(with_secret(), raw_token(HS256, payload)), TokenInvalid)
 
 
 # --- keys --------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 from websockets.sync.client import connect
 
-from adapters import jwt_authenticator
-from adapters.jwt_authenticator import JwtAuthenticator, hmac_key
+from adapters.tokens import authenticator, keys
+from adapters.tokens.authenticator import JwtAuthenticator
+from adapters.tokens.keys import hmac_key
 from domain.grants import Grants
 from entrypoints import cli_token, settings_sections
 from entrypoints.bind import bind_problem
@@ -249,8 +250,8 @@ def test_what_is_no_private_key_is_refused() -> None:
 
 
 def test_minting_and_verifying_agree_on_sizes() -> None:
-    assert cli_token.MAX_TOKEN == jwt_authenticator.MAX_TOKEN
-    assert settings_sections.MIN_SECRET == jwt_authenticator.MIN_SECRET
+    assert cli_token.MAX_TOKEN == authenticator.MAX_TOKEN
+    assert settings_sections.MIN_SECRET == keys.MIN_SECRET
 
 
 # --- check -------------------------------------------------------------------------------------
@@ -349,7 +350,10 @@ def test_the_greeting_of_a_server_with_tokens_shows_none() -> None:
         ({"host": "0.0.0.0", "allow_anonymous": True}, "tokens of users only"),
         ({"api_key": SECRET}, "1 API key, and"),
         (
-            {"api_key": SECRET, "api_keys": [{"name": "a", "key": "other", "rooms": {}}]},
+            {
+                "api_key": SECRET,
+                "api_keys": [{"name": "a", "key": "the-key-of-another-app", "rooms": {}}],
+            },
             "2 API keys, and",
         ),
     ],

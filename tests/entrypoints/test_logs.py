@@ -207,6 +207,15 @@ def test_libraries_do_not_log_frames_at_debug_level() -> None:
     assert "secret" not in output.getvalue()
 
 
+def test_libraries_do_not_log_addresses() -> None:
+    with configured(logging_config("debug", "console")) as output:
+        logging.getLogger("httpx").info("GET https://id.example/keys?key=secret")
+        logging.getLogger("httpcore.http11").debug("headers secret")
+        logging.getLogger("httpx").warning("shown")
+    assert "shown" in output.getvalue()
+    assert "secret" not in output.getvalue()
+
+
 def test_a_higher_level_than_info_holds_for_libraries_too() -> None:
     with configured(logging_config("error", "json")) as output:
         logging.getLogger("asyncio").warning("not shown")

@@ -7,18 +7,12 @@ The library checks signatures; claims are checked here, because its defaults let
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import jwt
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import HMACAlgorithm
 
+from adapters.tokens.keys import HMAC, PUBLIC, MoreKeys, VerificationKey
 from application.ports.authentication import Authenticator
 from domain.errors import BadName, HubbubError, TokenExpired, TokenInvalid, Unauthenticated
 from domain.grants import DEFAULT_GRANTS, Grants, Identity
@@ -26,65 +20,14 @@ from domain.identifiers import UserId, user_id
 
 MAX_TOKEN = 8 * 1024  # characters; looked at before anything is decoded
 MAX_INFO = 1024  # bytes: it is in every list of members
-MIN_SECRET = 32  # bytes
-_MIN_RSA_BITS = 2048
 _MAX_INFO_DEPTH = 64
 _LATEST = 253_402_300_799.0  # the end of the year 9999: timers cannot be set for what is beyond
 
-_HMAC = ("HS256", "HS384", "HS512")
-_RSA = ("RS256", "RS384", "RS512")
-_CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
-_EDWARDS = ("EdDSA",)
-
 _log = logging.getLogger(__name__)
 
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-
-class KeyUnusable(ValueError):
-    """A configured key cannot verify tokens; the text says why and never shows the key."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationKey:
-    """A key and the only algorithms it may verify, all of one family: a token cannot have a
-    public key used as an HMAC secret by naming another algorithm."""
-
-    material: bytes | PublicKey = field(repr=False)
-    algorithms: tuple[str, ...]
-
-
-def hmac_key(secret: bytes) -> VerificationKey:
-    """A shared secret. Raises KeyUnusable when it is too short to withstand guessing."""
-    if len(secret) < MIN_SECRET:
-        raise KeyUnusable(f"an HMAC secret has at least {MIN_SECRET} bytes, not {len(secret)}")
-    return VerificationKey(secret, _HMAC)
-
-
-def load_public_key(path: Path) -> VerificationKey:
-    """Read a PEM public key: RSA (from 2048 bits), P-256, P-384, P-521 or Ed25519.
-
-    Raises KeyUnusable.
-    """
-    try:
-        pem = path.read_bytes()
-    except OSError as error:
-        raise KeyUnusable(f"{path} cannot be read: {error.strerror}") from None
-    if b"PRIVATE KEY-----" in pem:
-        raise KeyUnusable(f"{path} holds a private key; the server only needs the public one")
-    try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyUnusable(f"{path} does not hold a public key in PEM form") from None
-    if isinstance(key, RSAPublicKey):
-        if key.key_size < _MIN_RSA_BITS:
-            raise KeyUnusable(f"{path}: an RSA key has at least 2048 bits, not {key.key_size}")
-        return VerificationKey(key, _RSA)
-    if isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES:
-        return VerificationKey(key, _CURVES[key.curve.name])
-    if isinstance(key, Ed25519PublicKey):
-        return VerificationKey(key, _EDWARDS)
-    raise KeyUnusable(f"{path}: use an RSA, P-256, P-384, P-521 or Ed25519 key")
+class _NoKey(Exception):
+    """There may be a key for it by now, where keys come and go."""
 
 
 class _Claims(msgspec.Struct):
@@ -111,7 +54,7 @@ class _UncheckedHmac(HMACAlgorithm):
 def _signatures() -> jwt.PyJWS:
     jws = jwt.PyJWS()
     for name, digest in zip(
-        _HMAC, (HMACAlgorithm.SHA256, HMACAlgorithm.SHA384, HMACAlgorithm.SHA512), strict=True
+        HMAC, (HMACAlgorithm.SHA256, HMACAlgorithm.SHA384, HMACAlgorithm.SHA512), strict=True
     ):
         jws.unregister_algorithm(name)
         jws.register_algorithm(name, _UncheckedHmac(digest))
@@ -119,45 +62,68 @@ def _signatures() -> jwt.PyJWS:
 
 
 class JwtAuthenticator(Authenticator):
-    """Verifies tokens with fixed keys.
+    """Verifies tokens with keys given at the start, and with `more` that come and go.
 
     `leeway` (seconds) forgives clocks that differ, for `exp`, `nbf` and `iat`. A token with an
     `aud` is accepted when no audience is configured: then its issuer is trusted for everything
-    it signs. Without keys every token is invalid.
+    it signs. Without keys every token is invalid. A token is waited with only when its key is not
+    known.
     """
 
-    __slots__ = ("_audience", "_clock", "_issuer", "_jws", "_keys", "_leeway")
+    __slots__ = ("_audience", "_clock", "_issuer", "_jws", "_keys", "_leeway", "_more")
 
     def __init__(
         self,
         keys: Sequence[VerificationKey],
         *,
+        more: MoreKeys | None = None,
         issuer: str | None = None,
         audience: str | None = None,
         leeway: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = tuple(keys)
+        self._more = more
         self._issuer = issuer
         self._audience = audience
         self._leeway = leeway
         self._clock = clock
         self._jws = _signatures()
 
+    @property
+    def healthy(self) -> bool:
+        """See the port."""
+        return self._more is None or self._more.usable
+
+    async def run(self) -> None:
+        """See the port."""
+        if self._more is not None:
+            await self._more.run()
+
     async def authenticate(self, token: str) -> Identity:
         """See the port."""
-        verdict: HubbubError
+        outcome = self._judge(token)
+        if outcome is None and self._more is not None:
+            await self._more.look_again()
+            outcome = self._judge(token)
+        if isinstance(outcome, Identity):
+            return outcome
+        raise outcome or TokenInvalid("no key is known for this token")
+
+    def _judge(self, token: str) -> Identity | HubbubError | None:
+        """None for want of a key. A refusal is a new one, so that no exception that carries the
+        token is its context."""
         try:
             return self._identify(token)
+        except _NoKey:
+            return None
         except Unauthenticated as refusal:
-            verdict = type(refusal)(refusal.message)
+            return type(refusal)(refusal.message)
         except Exception as unexpected:
             # Parsers of hostile input raise more than they say (seen: UnicodeEncodeError,
             # RecursionError), and a door must not fall over one of them.
             _log.debug("a token was refused with %s", type(unexpected).__name__)
-            verdict = TokenInvalid("the token cannot be read")
-        # Raised out here so that no exception that carries the token is its context.
-        raise verdict
+            return TokenInvalid("the token cannot be read")
 
     def _identify(self, token: str) -> Identity:
         claims = self._claims(token)
@@ -189,20 +155,23 @@ class JwtAuthenticator(Authenticator):
             header = self._jws.get_unverified_header(token)
             if "crit" in header:
                 raise TokenInvalid("the token demands an extension that is not known here")
-            keys = [key for key in self._keys if header.get("alg") in key.algorithms]
-            if not keys:
-                raise TokenInvalid("no key is configured for the token's algorithm")
-            return self._first_match(token, keys)
+            return self._first_match(token, header.get("alg"), header.get("kid"))
         except jwt.PyJWTError:
             raise TokenInvalid("the token is malformed") from None
 
-    def _first_match(self, token: str, keys: Sequence[VerificationKey]) -> bytes:
-        for key in keys:
+    def _first_match(self, token: str, algorithm: object, key_id: str | None) -> bytes:
+        keys = [key for key in self._keys if algorithm in key.algorithms]
+        more = self._more.find(algorithm, key_id) if self._more is not None else ()
+        for key in (*keys, *more):
             try:
                 payload: bytes = self._jws.decode(token, key.material, list(key.algorithms))
             except jwt.InvalidSignatureError:
                 continue
             return payload
+        if self._more is not None and algorithm in PUBLIC and not (key_id and more):
+            raise _NoKey
+        if not keys and not more:
+            raise TokenInvalid("no key is configured for the token's algorithm")
         raise TokenInvalid("the signature does not match")
 
     def _check_parties(self, claims: _Claims) -> None:
