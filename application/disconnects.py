@@ -37,6 +37,10 @@ INTERNAL = Disconnect(4105, "internal error")
 RESTARTING = Disconnect(4200, "restarting")
 
 
+FOREIGN = 3000
+"""In place of a code from here on that a client closes with: only ours mean something."""
+
+
 def is_clean(code: int) -> bool:
     """Whether a close code ends a membership at once instead of starting the leave grace.
 

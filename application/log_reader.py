@@ -76,7 +76,7 @@ class LogReader:
         The caller sends the replay and then calls `pump`, without waiting in between.
         """
         timeline = self.timeline(live.room.id)
-        replay = _fitting(session, replay_for(timeline, position, history))
+        replay = _replay(session, timeline, position, history)
         membership = Membership(session, live.room, replay.position, announced=announced)
         live.memberships[session.id] = membership
         session.memberships[live.room.id] = membership
@@ -101,14 +101,14 @@ class LogReader:
             if position is None:
                 at = membership.catchup.position
                 return Replay(Recovery(Outcome.NONE), [], at, not membership.catchup.done(timeline))
-            replay = _fitting(membership.session, replay_for(timeline, position, history))
+            replay = _replay(membership.session, timeline, position, history)
             membership.catchup = CatchUp(replay.position)
             return replay
         # What was delivered and not sent yet counts as seen at the position answered.
         self._fan_out.flush_group(live.group_of(membership))
         self._fan_out.send_held(membership)
         until = membership.entry.seq
-        replay = _fitting(membership.session, replay_for(timeline, position, history, until))
+        replay = _replay(membership.session, timeline, position, history, until)
         if asked:
             membership.catchup = CatchUp(replay.position, until) if replay.more else None
         return replay
@@ -133,7 +133,7 @@ class LogReader:
 
     def _step(self, live: LiveRoom, membership: Membership, catchup: CatchUp) -> None:
         session = membership.session
-        replay = catchup.step(self.timeline(live.room.id))
+        replay = catchup.step(self.timeline(live.room.id), session.limits.page_bytes)
         _move_entry(membership, replay)
         if replay.recovery.outcome is Outcome.OK:
             _send_page(membership, replay.messages)
@@ -193,29 +193,33 @@ class LogReader:
                 self.pump(live, membership)
 
 
-def replay_for(
-    timeline: Timeline, position: Position | None, history: int, until: int | None = None
+def _replay(
+    session: Session,
+    timeline: Timeline,
+    position: Position | None,
+    history: int,
+    until: int | None = None,
 ) -> Replay:
-    """What a newcomer gets: what follows its position, else the newest `history` messages.
+    """What somebody gets who joins: what follows its position, else the newest `history` messages.
 
-    A position of a log that is gone (RESET) falls back to the history asked for.
+    A position of a log that is gone (RESET) falls back to the history asked for. Where there is
+    no room for a page it is the verdict only: then all of it follows as the outbox drains.
     """
-    if position is None:
-        return clip(timeline.latest(history), until)
-    replay = timeline.recover(position)
-    if replay.recovery.outcome is Outcome.RESET and history:
-        latest = timeline.latest(history)
-        replay = latest._replace(recovery=replay.recovery)
-    return clip(replay, until)
-
-
-def _fitting(session: Session, replay: Replay) -> Replay:
-    """The replay, or only its verdict when the session has no room for a page: then all of it
-    follows as the outbox drains."""
+    replay = _found(timeline, position, history, session.limits.page_bytes)
+    replay = clip(replay, until)
     if not replay.messages or session.transport.ready:
         return replay
     start = replay.position._replace(seq=replay.messages[0].seq - 1)
     return Replay(replay.recovery, [], start, True)
+
+
+def _found(timeline: Timeline, position: Position | None, history: int, size: int) -> Replay:
+    if position is None:
+        return timeline.latest(history, size)
+    replay = timeline.recover(position, max_bytes=size)
+    if replay.recovery.outcome is Outcome.RESET and history:
+        return timeline.latest(history, size)._replace(recovery=replay.recovery)
+    return replay
 
 
 def _send_page(membership: Membership, messages: list[Message]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import NamedTuple
 
-from application.disconnects import NO_PONG, RATE_LIMITED, SLOW, TOKEN_EXPIRED, Disconnect
+from application.disconnects import FOREIGN, NO_PONG, RATE_LIMITED, SLOW, TOKEN_EXPIRED, Disconnect
 from application.ports.encoding import Dialect
 from application.ports.transport import Transport, TransportListener
 from domain.catchup import CatchUp
@@ -17,6 +17,7 @@ from domain.message import Message
 from domain.position import Position
 from domain.room import Room
 from domain.throttle import Throttle, TokenBucket
+from domain.timeline import MAX_PAGE_BYTES
 
 EXPIRY_LEEWAY = 5.0  # seconds a session outlives its token, so that a refresh on the way arrives
 MAX_HOLD = 0.5  # seconds for which a peer that is too fast is not read; under throttle.PAUSE
@@ -24,9 +25,11 @@ LATE = 1.0  # seconds after which a timer of ours counts as late
 
 
 class SessionLimits(NamedTuple):
-    """Per connection. Rates are per second, 0 is off; `rooms` does not count the personal one."""
+    """Per connection. Rates are per second, 0 is off; `rooms` does not count the personal one.
+    `page_bytes`: of a page of history, so that one fits into an outbox that is not full."""
 
     rooms: int = 128
+    page_bytes: int = MAX_PAGE_BYTES
     messages_per_second: float = 100
     messages_burst: float = 200
     commands_per_second: float = 50
@@ -175,7 +178,7 @@ class Session(TransportListener):
 
     def lost(self, code: int) -> None:
         """The connection is over; `code` is the close code received, 1006 for none."""
-        self._close(code)
+        self._close(min(code, FOREIGN))
 
     def overflowed(self) -> None:
         self.end(SLOW, discard=True)

@@ -1,7 +1,7 @@
 """The way of one member from where it stood to the live end of a room."""
 
 from domain.position import Position
-from domain.timeline import Replay, Timeline
+from domain.timeline import MAX_PAGE_BYTES, Replay, Timeline
 
 
 class CatchUp:
@@ -46,12 +46,12 @@ class CatchUp:
         """Go on from `position` to the live end once the bound is reached."""
         self._then = position
 
-    def step(self, timeline: Timeline) -> Replay:
+    def step(self, timeline: Timeline, max_bytes: int = MAX_PAGE_BYTES) -> Replay:
         """The next page. An outcome other than OK means that the log moved away under the
         cursor, and has to be told."""
         if self._then is not None and self._bound_reached(timeline):
             self._position, self._until, self._then = self._then, None, None
-        replay = clip(timeline.recover(self._position), self._until)
+        replay = clip(timeline.recover(self._position, max_bytes=max_bytes), self._until)
         self._position = replay.position
         return replay
 

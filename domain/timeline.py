@@ -52,6 +52,7 @@ class PageRequest(NamedTuple):
     after: int | None = None
     log: str | None = None
     limit: int = MAX_PAGE_MESSAGES
+    max_bytes: int = MAX_PAGE_BYTES
 
 
 class Page(NamedTuple):
@@ -245,11 +246,11 @@ class Timeline:
         position = Position(self.epoch, messages[-1].seq if messages else seq, self.term)
         return Replay(recovery, messages, position, more)
 
-    def latest(self, count: int) -> Replay:
+    def latest(self, count: int, max_bytes: int = MAX_PAGE_BYTES) -> Replay:
         """The newest `count` messages, from the oldest of them on."""
         kept = min(count, len(self._messages))
         start = Position(self.epoch, self.top - kept, self.term)
-        return self.recover(start)._replace(recovery=Recovery(Outcome.NONE))
+        return self.recover(start, max_bytes=max_bytes)._replace(recovery=Recovery(Outcome.NONE))
 
     def page(self, request: PageRequest) -> Page:
         """A page of history, see PageRequest."""
@@ -258,10 +259,10 @@ class Timeline:
             return Page(self.log, [], False)
         if request.after is not None:
             seq = max(request.after, self.first - 1)
-            messages, more = self._ascending(seq, limit, MAX_PAGE_BYTES)
+            messages, more = self._ascending(seq, limit, request.max_bytes)
         else:
             end = self.top + 1 if request.before is None else min(request.before, self.top + 1)
-            messages, more = self._descending(end, limit, MAX_PAGE_BYTES)
+            messages, more = self._descending(end, limit, request.max_bytes)
         return Page(self.log, messages, more)
 
     def _judge(self, after: Position) -> Recovery:

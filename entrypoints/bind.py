@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 _BACKLOG = 2048  # connections that wait to be accepted
 
@@ -25,6 +25,20 @@ def is_loopback(host: str) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped.is_loopback
     return address.is_loopback
+
+
+def trusted(proxy: str) -> str:
+    """An address or a network, as it is compared. Raises ValueError for what is none, and for the
+    whole of the internet: whoever is believed may say that it speaks for anybody."""
+    try:
+        network = ip_network(proxy)
+    except ValueError as error:
+        raise ValueError(
+            f"{proxy!r} is no address and no network like 10.0.0.0/8: {error}"
+        ) from None
+    if not network.prefixlen:
+        raise ValueError(f"{proxy!r} would let everybody choose the address they count for")
+    return proxy
 
 
 def address(scheme: str, host: str, port: int) -> str:

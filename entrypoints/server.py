@@ -115,6 +115,8 @@ def build_server(settings: Settings, siblings: Path | None = None) -> HubbubServ
         log_config=logging_config(settings.log_level, settings.log_format),
         access_log=False,
         server_header=False,
+        # Named in any case: without them uvicorn asks the environment.
+        forwarded_allow_ips=["127.0.0.0/8", "::1", *settings.trusted_proxies],
         lifespan="on",
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,

@@ -8,8 +8,9 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic import model_validator as validator
 
 from domain.grants import ALL_GRANTS, Action, Backend, Grants
-from entrypoints.settings_sections import Section, readable
+from entrypoints.settings_sections import Section, of_our_own_making, readable
 
+MIN_KEY = 16  # characters of an API key
 SINGLE_KEY = "default"  # what HUBBUB_API_KEY is called among the keys
 
 
@@ -24,14 +25,14 @@ class ApiKeyRule(Section):
 
     @field_validator("key")
     @classmethod
-    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        return header_text(key)
+    def _cannot_be_guessed(cls, key: SecretStr | None) -> SecretStr | None:
+        return strong_key(key)
 
     @field_validator("key_file")
     @classmethod
     def _holds_a_key(cls, path: Path | None) -> Path | None:
         if readable(path) is not None:
-            header_text(_key_in(path))
+            strong_key(_key_in(path))
         return path
 
     @validator(mode="after")
@@ -60,11 +61,19 @@ def _key_in(path: Path | None) -> SecretStr | None:
         raise ValueError(f"{path} holds no key") from None
 
 
-def header_text(key: SecretStr | None) -> SecretStr | None:
-    """Refuse a key that cannot travel in a header. Raises ValueError."""
-    text = "x" if key is None else key.get_secret_value()
+def strong_key(key: SecretStr | None) -> SecretStr | None:
+    """Refuse a key that cannot travel in a header, or could be guessed. Raises ValueError."""
+    if key is None:
+        return None
+    text = key.get_secret_value()
     if not (text.isascii() and text.isprintable() and text and " " not in text):
         raise ValueError("must be printable ASCII without spaces: it travels in a header")
+    of_our_own_making(text)
+    if len(text) < MIN_KEY:
+        raise ValueError(
+            f"has {len(text)} characters and needs at least {MIN_KEY}; "
+            "`openssl rand -base64 32` makes a good one"
+        )
     return key
 
 

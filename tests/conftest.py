@@ -10,7 +10,7 @@ import pytest
 from entrypoints.settings import Settings
 from tests.redis_groups import RedisCluster
 from tests.redis_server import RedisServer, StartRedis
-from tests.running_server import RunningServer, Serve, fit_for_tests
+from tests.running_server import RunningServer, Serve, fit_for_tests, nothing_blocks
 from tests.server_process import ServeProcess, ServerProcess
 
 _REDIS = {"redis_server", "redis_url", "start_redis", "redis_cluster"}  # fixtures
@@ -57,6 +57,7 @@ async def serve(transport: str) -> AsyncIterator[Serve]:
     """Servers on free ports, stopped and found empty at the end."""
     async with AsyncExitStack() as started:
         started.enter_context(fit_for_tests())
+        started.enter_context(nothing_blocks())
 
         async def start(**settings: Any) -> RunningServer:
             server = RunningServer(Settings(port=0, **settings), lane=transport == "lane")

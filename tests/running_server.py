@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from unittest.mock import patch
+from weakref import WeakSet
 
 import httpx
+from blockbuster import BlockBuster
 from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -21,6 +23,7 @@ from entrypoints.container import Container
 from entrypoints.logs import ConsoleFormatter
 from entrypoints.settings import Settings
 from tests.event_source import EventSource
+from tests.leftovers import held, open_connections, our_tasks
 from tests.peer import DEADLINE, Frame, Peer, until
 
 DOORS = [
@@ -48,6 +51,23 @@ def fit_for_tests() -> Iterator[None]:
     collector = SimpleNamespace(collect=int, freeze=int, set_threshold=lambda *_: None)
     with patch("uvicorn.server.asyncio", hasty), patch.object(server_module, "gc", collector):
         yield
+
+
+@contextmanager
+def nothing_blocks() -> Iterator[None]:
+    """Whoever calls what blocks, from code of ours in the event loop, gets an exception."""
+    detector = BlockBuster(scanned_modules=["domain", "application", "adapters", "entrypoints"])
+    for function in detector.functions.values():
+        # What a process is told of itself comes out of the memory of the kernel.
+        function.can_block_in("adapters/prometheus_metrics.py", "render")
+        # Nobody waits yet while a server is built.
+        function.can_block_in("tests/conftest.py", "start")
+        function.can_block_in("entrypoints/server.py", "startup")
+    detector.activate()
+    try:
+        yield
+    finally:
+        detector.deactivate()
 
 
 _PECULIAR = [
@@ -88,6 +108,8 @@ class RunningServer:
     empty by then: a test that provokes an error takes it out.
     """
 
+    _background: ClassVar[WeakSet[asyncio.Task[Any]]] = WeakSet()  # tasks of all servers' own
+
     def __init__(self, settings: Settings, *, lane: bool = True) -> None:
         """Without `lane` under uvicorn's own protocol classes, as under any ASGI server."""
         self.settings = settings
@@ -127,6 +149,7 @@ class RunningServer:
         self._running = asyncio.create_task(self._server._serve())
         await until(lambda: self._server.started or self.stopped)
         assert self._server.started, self.log.text
+        self._background.update(our_tasks())
 
     @property
     def stopped(self) -> bool:
@@ -240,9 +263,10 @@ class RunningServer:
     def _left(self) -> dict[str, float]:
         state = self._server.server_state
         found = {
-            "sessions": float(self.sessions()),
-            "rooms": self.metric("rooms"),
+            **held(self.container, self._background),
+            "rooms that are told": self.metric("rooms"),
             "sockets": float(len(state.connections)),
+            "descriptors": float(open_connections(self.port)),
             "tasks": float(len(state.tasks)),
         }
         return {name: number for name, number in found.items() if number}

@@ -142,7 +142,7 @@ class Wire:
 
     async def head(self) -> bytes:
         """Status line and headers of an answer; what follows stays unread."""
-        return await self._until(b"\r\n\r\n")
+        return await self.until(b"\r\n\r\n")
 
     async def exactly(self, size: int) -> bytes:
         """The next so many bytes."""
@@ -152,7 +152,8 @@ class Wire:
         del self._received[:size]
         return taken
 
-    async def _until(self, mark: bytes) -> bytes:
+    async def until(self, mark: bytes) -> bytes:
+        """What comes up to and with these bytes."""
         while (end := self._received.find(mark)) < 0:
             assert await self._read(), bytes(self._received)
         taken = bytes(self._received[: end + len(mark)])

@@ -21,6 +21,7 @@ from domain.options import Retention
 from domain.timeline import Page, PageRequest, Timeline
 
 KEY_TTL = 300.0  # seconds a publish key is remembered
+MAX_KEYS = 250_000  # of all rooms; each is under a kilobyte
 IDLE_TTL = 24 * 3600.0  # seconds a room nobody uses keeps its epoch and count
 MAX_IDLE = 100_000  # such rooms kept at most
 MAX_BYTES = 256 * 1024 * 1024  # of all rooms' messages
@@ -37,13 +38,11 @@ class _Used(NamedTuple):
 
 
 class _Log:
-    __slots__ = ("counted", "idle_since", "keys", "subscribed", "timeline")
+    __slots__ = ("counted", "idle_since", "subscribed", "timeline")
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
         self.counted = 0  # bytes of it in the sum over all rooms
-        # In the order of use; with one lifetime for all, also the order of forgetting.
-        self.keys: OrderedDict[tuple[str, str], _Used] = OrderedDict()
         self.subscribed = False
         self.idle_since = 0.0
 
@@ -57,13 +56,19 @@ class MemoryBroker(Broker):
         wall: Callable[[], float] = time.time,
         max_idle: int = MAX_IDLE,
         max_bytes: int = MAX_BYTES,
+        max_keys: int = MAX_KEYS,
     ) -> None:
         """`max_bytes`: of all rooms' messages together; over it the rooms that were published to
-        the longest ago lose theirs, and who asks for them is told of a gap."""
+        the longest ago lose theirs, and who asks for them is told of a gap. `max_keys`: of all
+        rooms together; over it the oldest are forgotten before their time."""
         self._clock = clock
         self._wall = wall
         self._max_idle = max_idle
         self._max_bytes = max_bytes
+        self._max_keys = max_keys
+        # By the epoch of the log, principal and key; in the order of use, which with one lifetime
+        # for all is the order of forgetting.
+        self._keys: OrderedDict[tuple[str, str, str], _Used] = OrderedDict()
         self._bytes = 0
         # Logs with messages, the one published to the longest ago first.
         self._by_age: OrderedDict[RoomId, _Log] = OrderedDict()
@@ -86,7 +91,7 @@ class MemoryBroker(Broker):
         timeline = log.timeline
         now = self._clock()
         if draft.key is not None:
-            used = self._used(log, draft, now)
+            used = self._used(timeline.epoch, draft, now)
             if used is not None:
                 receipt(used)
                 return
@@ -99,7 +104,9 @@ class MemoryBroker(Broker):
         published = Published(timeline.position, message.id)
         if draft.key is not None:
             record = _Used(_digest(draft.data), published, now + KEY_TTL)
-            log.keys[(draft.principal, draft.key)] = record
+            self._keys[(timeline.epoch, draft.principal, draft.key)] = record
+            if len(self._keys) > self._max_keys:
+                self._keys.popitem(last=False)
         self._deliver(log, message)
         receipt(published)
 
@@ -152,7 +159,7 @@ class MemoryBroker(Broker):
         now = self._clock()
         for room, log in self._rooms.items():
             self._expire(room, log, now)
-            _forget(log.keys, now)
+        self._forget_keys(now)
         while self._idle:
             room, log = next(iter(self._idle.items()))
             if log.idle_since + IDLE_TTL > now:
@@ -163,7 +170,6 @@ class MemoryBroker(Broker):
         """Lose a room's log, as a store does that comes back empty."""
         log = self._log(room)
         log.timeline = _new_timeline()
-        log.keys.clear()
         self._by_age.pop(room, None)
         self._account(log)
         if log.subscribed and self._listener is not None:
@@ -234,14 +240,21 @@ class MemoryBroker(Broker):
     def _fresh_id(self) -> str:
         return f"{self._id_prefix}{next(self._ids):x}"
 
-    def _used(self, log: _Log, draft: Draft, now: float) -> Published | KeyConflict | None:
-        _forget(log.keys, now)
-        used = log.keys.get((draft.principal, draft.key or ""))
+    def _used(self, epoch: str, draft: Draft, now: float) -> Published | KeyConflict | None:
+        self._forget_keys(now)
+        used = self._keys.get((epoch, draft.principal, draft.key or ""))
         if used is None:
             return None
         if used.digest != _digest(draft.data):
             return KeyConflict(f"key {draft.key} was used for other data")
         return used.published._replace(duplicate=True)
+
+    def _forget_keys(self, now: float) -> None:
+        while self._keys:
+            key, used = next(iter(self._keys.items()))
+            if used.forgotten_at > now:
+                return
+            del self._keys[key]
 
 
 def _new_timeline() -> Timeline:
@@ -250,11 +263,3 @@ def _new_timeline() -> Timeline:
 
 def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
-
-
-def _forget(keys: OrderedDict[tuple[str, str], _Used], now: float) -> None:
-    while keys:
-        key, used = next(iter(keys.items()))
-        if used.forgotten_at > now:
-            return
-        del keys[key]

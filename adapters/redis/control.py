@@ -65,7 +65,7 @@ class RedisControl(Control, ChannelListener):
 
     def received(self, channel: str, payload: bytes) -> None:
         entry, _, order = payload.partition(b" ")
-        self._heard.add(entry.decode())
+        self._heard.add(entry.decode("ascii", "replace"))
         self._carry_out(order, None)
 
     def lost(self, channel: str) -> None:
@@ -103,9 +103,12 @@ def encode(order: Order) -> bytes:
 
 def decode(data: bytes) -> Order:
     """Raises ValueError for what is none, or of a format that is not known here."""
-    fields = msgspec.json.decode(data, type=dict[str, Any])
-    form, kind = fields.pop("format", None), fields.pop("kind", None)
-    if form not in (FORMAT, FORMAT - 1) or kind not in _KINDS:
-        raise ValueError(f"format {form!r}, kind {kind!r}")
-    order: Order = msgspec.convert(fields, _KINDS[kind])
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, Any])
+        form, kind = fields.pop("format", None), fields.pop("kind", None)
+        if form not in (FORMAT, FORMAT - 1) or not isinstance(kind, str) or kind not in _KINDS:
+            raise ValueError(f"format {str(form)[:20]!r}, kind {str(kind)[:20]!r}")
+        order: Order = msgspec.convert(fields, _KINDS[kind])
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(type(error).__name__) from None
     return order

@@ -7,12 +7,16 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from domain.identifiers import UserId
+import msgspec
+
+from domain.errors import BadName
+from domain.identifiers import UserId, user_id
 
 CAME, WENT, SEATED = b"J", b"L", b"S"
 
 _FORMAT = b"P1"
 _PARTS = 9
+_MAX_DIGITS = 18
 _SEAT = re.compile(rb"([^:,]+):(\d+)")
 
 
@@ -74,13 +78,13 @@ def decode(payload: bytes) -> Record:
     try:
         return Record(
             life,
-            int(revision),
-            int(version),
+            _number(revision),
+            _number(version),
             kind,
-            int(count),
-            int(sessions),
-            UserId(user.decode("ascii")),
-            info,
+            _number(count),
+            _number(sessions),
+            _user(user),
+            _shown(info),
         )
     except ValueError as error:
         raise BadRecord(f"not a presence record: {payload[:64]!r}") from error
@@ -93,7 +97,32 @@ def decode_page(reply: Sequence[Any]) -> Page:
         entries = [_entry(flat[at], flat[at + 1]) for at in range(0, len(flat), 2)]
         return Page(life, revision, version, count, cursor.decode(), entries)
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise BadRecord(f"not a page of users: {str(reply)[:64]}") from error
+        raise BadRecord("not a page of users") from error
+
+
+def _number(text: bytes) -> int:
+    if not text.isdigit() or len(text) > _MAX_DIGITS:
+        raise ValueError("no number")
+    return int(text)
+
+
+def _user(name: bytes) -> UserId:
+    """A name that may be spliced into frames."""
+    try:
+        return user_id(name.decode("ascii"))
+    except BadName:
+        raise ValueError("no name of a user") from None
+
+
+def _shown(info: bytes) -> bytes:
+    """JSON that may be spliced into frames: on one line, and no more than JSON."""
+    if b"\n" in info or b"\r" in info:
+        raise ValueError("info is not one line")
+    try:
+        msgspec.json.decode(info)
+    except RecursionError:
+        raise ValueError("info is nested too deeply") from None
+    return info
 
 
 def _entry(user: bytes, record: bytes) -> Entry:
@@ -101,4 +130,4 @@ def _entry(user: bytes, record: bytes) -> Entry:
     if not bar:
         raise ValueError("a record without seats and info")
     held = {name.decode("ascii"): int(sessions) for name, sessions in _SEAT.findall(seats)}
-    return Entry(UserId(user.decode("ascii")), info, sum(held.values()), held)
+    return Entry(_user(user), _shown(info), sum(held.values()), held)

@@ -149,8 +149,9 @@ def _check_kind(payload: bytes, expected: bytes) -> None:
 
 def _text(head: bytes, data: bytes) -> str:
     """The header, if it is one that may go with this data into every member's frames: one line of
-    UTF-8 the one, and nothing that JSON would escape in the other."""
-    if not data or b"\n" in data:
+    UTF-8 the one (a line ends with either of two characters in an event stream), and nothing that
+    JSON would escape in the other."""
+    if not data or b"\n" in data or b"\r" in data:
         raise ValueError("data is not one line")
     if not data.isascii():
         data.decode()

@@ -66,7 +66,7 @@ class RoomLog:
         decoder = Decoder(room)
         read = [self._decode(decoder, room, entry, view) for entry in entries]
         records = [record for record in read if record is not None]
-        messages, cut = fit([record.message for record in records], limit, MAX_PAGE_BYTES)
+        messages, cut = fit([record.message for record in records], limit, request.max_bytes)
         if way == "up":
             return Page(log, messages, cut or (bool(entries) and entries[-1][0] < view.top))
         messages.reverse()

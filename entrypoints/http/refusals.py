@@ -62,7 +62,8 @@ class NoRoute:
             quoted(str(error.detail)),
         )
         headers = dict(error.headers or {})
-        allowed = sorted(self._methods(request.url.path))
+        # The path as it was routed: that of `request.url` is put together with the Host header.
+        allowed = sorted(self._methods(request.scope["path"]))
         if allowed and "Allow" in headers:  # the framework names those of one route only
             headers["Allow"] = ", ".join(allowed)
         return Response(body, error.status_code, headers, JSON)

@@ -1,30 +1,41 @@
-"""How many connections there may be: in all, from one address, and yet to say who they are."""
+"""How many connections there may be: in all, from one address, and yet to say who they are; and how
+many may come at once."""
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
+from domain.throttle import TokenBucket
 from entrypoints.ws.credentials import Scope, header, token_of
 
+_UNREADABLE = "unreadable"  # one for all, or who writes nonsense would count as many
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 
 
 class ConnectionLimits(NamedTuple):
-    """Per node. `unknown` counts connections that have yet to hand in a token."""
+    """Per node. `unknown` counts connections that have yet to hand in a token. A rate of 0 is no
+    limit."""
 
     total: int
     per_address: int
     unknown: int
+    per_second: float = 0.0
+    burst: float = 1.0
 
 
 class Admission:
     """Counts the connections of this node. One for all doors."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, limits: ConnectionLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limits = limits
+        self._clock = clock
+        self._arrivals = TokenBucket(limits.per_second, limits.burst)
         self._total = 0
         self._unknown = 0
         self._addresses: Counter[str] = Counter()
@@ -39,6 +50,10 @@ class Admission:
         if address is not None and self._addresses[address] >= self._limits.per_address:
             return "too many connections from this address"
         return None
+
+    def rushed(self, scope: Scope) -> bool:
+        """Whether too many come at once. Counts this one if not, but for those of this machine."""
+        return counted_address(scope) is not None and self._arrivals.take(self._clock()) > 0
 
     @property
     def known(self) -> int:
@@ -88,7 +103,7 @@ def _read_address(text: str) -> tuple[str, bool]:
     try:
         ip = ip_address(text)
     except ValueError:
-        return text, False
+        return _UNREADABLE, False
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped  # as a listener for both kinds sees the old one
     if ip.version == 6 and not ip.is_loopback:

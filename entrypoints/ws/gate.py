@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from entrypoints.ws.inbox import Inbox
 
 logger = logging.getLogger("hubbub.gate")
 
-RETRY_AFTER = 5  # seconds a client is told to wait when the server is full
+RETRY_AFTER = 5  # seconds a client is told to wait at least when the server is full
 
 
 class HttpRefusal(NamedTuple):
@@ -64,13 +65,18 @@ class Gate:
             logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)
             return HttpRefusal(403, "this origin may not connect")
         crowded = self.crowded(scope)
-        return None if crowded is None else HttpRefusal(503, crowded.reason, RETRY_AFTER)
+        if crowded is None:
+            return None
+        # At random, or whoever was turned away together would come back together.
+        return HttpRefusal(503, crowded.reason, random.randint(RETRY_AFTER, 3 * RETRY_AFTER))
 
     def crowded(self, scope: Scope) -> Disconnect | None:
-        """Why nobody more is let in now, if that is so."""
+        """Why nobody more is let in now, if that is so. Once for each who comes."""
         if not self._welcome():
             return RESTARTING
         full = self.admission.full(scope)
+        if full is None and self.admission.rushed(scope):
+            full = "too many new connections at once"
         return None if full is None else OVER_CAPACITY._replace(reason=full)
 
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:

@@ -785,6 +785,30 @@ async def test_keys_are_forgotten_in_time_whenever_the_sweep_comes() -> None:
     assert [receipt.duplicate for receipt in published] == [False, True, False]
 
 
+async def test_keys_are_so_many_and_the_oldest_are_forgotten_first() -> None:
+    clock, receipts = Clock(), Receipts()
+    broker = MemoryBroker(clock, max_keys=3)
+    for number in range(4):
+        broker.submit(draft("x", RoomId(f"room{number}"), key="k"), KEEP, receipts.take)
+    for number in (3, 2, 1):
+        broker.submit(draft("x", RoomId(f"room{number}"), key="k"), KEEP, receipts.take)
+    broker.submit(draft("x", RoomId("room0"), key="k"), KEEP, receipts.take)
+    published = [receipt for receipt in receipts.all if isinstance(receipt, Published)]
+    assert [receipt.duplicate for receipt in published] == 4 * [False] + 3 * [True] + [False]
+
+
+async def test_a_flood_of_keys_holds_no_more_than_those() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock, max_keys=100)
+    for number in range(10_000):
+        one = draft("x", RoomId(f"room{number % 7}"), key=f"{number}")
+        broker.submit(one, KEEP, lambda receipt: None)
+    assert len(broker._keys) == 100
+    clock.now += memory.KEY_TTL
+    broker.sweep()
+    assert not broker._keys
+
+
 async def test_the_sweep_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "SWEEP_INTERVAL", 0.0)
     swept = asyncio.Event()

@@ -237,6 +237,89 @@ async def test_every_end_makes_room_for_its_address(serve: Serve) -> None:
         await let_in(server, X_Forwarded_For="192.0.2.1")
 
 
+# At once
+
+
+async def test_of_a_crowd_as_many_get_in_at_once_as_may(serve: Serve) -> None:
+    server = await serve(limits={"handshakes_per_second": 0.001, "handshakes_burst": 5})
+    crowd = [f"192.0.2.{number}" for number in range(20)]
+    found = await asyncio.gather(*(status(server, X_Forwarded_For=one) for one in crowd))
+    assert Counter(found) == {101: 5, 503: 15}
+    assert await status(server) == 101  # this machine, for itself
+    ann = await server.connect("/ws")
+    assert await echoes(ann)
+
+
+async def test_the_crowd_is_told_to_come_back_at_different_times(serve: Serve) -> None:
+    server = await serve(limits={"handshakes_per_second": 0.001, "handshakes_burst": 1})
+    outside = {"X-Forwarded-For": "192.0.2.1"}
+    await server.connect(ECHO, additional_headers=outside)
+    told = set()
+    for _ in range(40):
+        with pytest.raises(InvalidStatus) as refused:
+            await server.connect(ECHO, additional_headers=outside)
+        told.add(int(refused.value.response.headers["Retry-After"]))
+    assert told <= set(range(5, 16))
+    assert len(told) > 3
+
+
+async def test_readers_among_the_crowd_are_told_by_an_event(serve: Serve) -> None:
+    server = await serve(limits={"handshakes_per_second": 0.001, "handshakes_burst": 1})
+    outside = {"X-Forwarded-For": "192.0.2.1"}
+    reader = await server.events("room=r&user=ann", **outside)
+    await reader.joined("r")
+    pauses = set()
+    for _ in range(10):
+        refused = await server.events("room=r&user=bob", **outside)
+        event = await refused.refused()
+        assert event.frame["code"] == 4100
+        assert refused.parser.retry is not None
+        pauses.add(refused.parser.retry)
+    assert len(pauses) > 3
+    assert all(5_000 <= pause <= 15_000 for pause in pauses)
+
+
+async def test_who_is_refused_for_another_reason_takes_nobodys_turn(serve: Serve) -> None:
+    server = await serve(
+        limits={"handshakes_per_second": 0.001, "handshakes_burst": 1, "connections_per_address": 1}
+    )
+    for _ in range(5):
+        evil = {"X-Forwarded-For": "192.0.2.1", "Origin": "https://evil.example"}
+        with pytest.raises(InvalidStatus):
+            await server.connect(ECHO, additional_headers=evil)
+    assert await status(server, X_Forwarded_For="192.0.2.1") == 101
+
+
+# Proxies
+
+
+async def test_proxies_are_believed_hop_by_hop(serve: Serve) -> None:
+    server = await serve(
+        limits={"connections_per_address": 1}, trusted_proxies=["192.0.2.0/24", "2001:db8::7"]
+    )
+    await server.connect(ECHO, additional_headers={"X-Forwarded-For": "203.0.113.5"})
+    for spelled in (
+        "203.0.113.5, 192.0.2.9",
+        "198.51.100.1, 203.0.113.5, 192.0.2.9, 2001:db8::7, 127.0.0.1",
+        "192.0.2.9, 203.0.113.5",
+        "127.0.0.1, 203.0.113.5",
+    ):
+        assert await status(server, X_Forwarded_For=spelled) == 503, spelled
+    # Behind somebody who is not trusted anybody may be named: that one counts.
+    await server.connect(ECHO, additional_headers={"X-Forwarded-For": "203.0.113.6"})
+    for made_up in ("198.51.100.1, 203.0.113.6", "192.0.2.9, 203.0.113.6", "::1,203.0.113.6"):
+        assert await status(server, X_Forwarded_For=made_up) == 503, made_up
+
+
+async def test_the_environment_makes_nobody_trusted(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    server = await serve(limits={"connections_per_address": 1})
+    await server.connect(ECHO, additional_headers={"X-Forwarded-For": "203.0.113.5"})
+    assert await status(server, X_Forwarded_For="198.51.100.1, 203.0.113.5") == 503
+
+
 # A user
 
 

@@ -63,6 +63,41 @@ def test_a_connection_that_fails_is_not_counted_any_more(failure: type[BaseExcep
     assert doorkeeper.full(scope()) is None
 
 
+# At once
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_so_many_come_at_once_and_then_at_a_rate() -> None:
+    clock = Clock()
+    limits = ConnectionLimits(MANY, MANY, MANY, per_second=10, burst=5)
+    doorkeeper = Admission(limits, clock)
+    crowd = [scope(f"192.0.2.{number}") for number in range(8)]
+    assert [doorkeeper.rushed(one) for one in crowd] == 5 * [False] + 3 * [True]
+    clock.now += 0.2
+    assert [doorkeeper.rushed(one) for one in crowd] == 2 * [False] + 6 * [True]
+    clock.now += 60
+    assert [doorkeeper.rushed(one) for one in crowd] == 5 * [False] + 3 * [True]
+
+
+def test_of_this_machine_any_number_come_at_once_and_take_nothing_of_the_others() -> None:
+    limits = ConnectionLimits(MANY, MANY, MANY, per_second=1, burst=1)
+    doorkeeper = Admission(limits, Clock())
+    assert not any(doorkeeper.rushed(scope("127.0.0.1")) for _ in range(100))
+    assert not doorkeeper.rushed(scope())
+    assert doorkeeper.rushed(scope("127.0.0.1", x_forwarded_for="192.0.2.1"))
+
+
+def test_a_rate_of_zero_is_none() -> None:
+    doorkeeper = admission()
+    assert not any(doorkeeper.rushed(scope()) for _ in range(10_000))
+
+
 # From one address
 
 
@@ -82,10 +117,16 @@ def test_an_address_has_so_many_and_others_have_theirs() -> None:
     assert doorkeeper.full(scope("192.0.2.1")) is None
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1", "10.0.0.1", "not an address"])
+@pytest.mark.parametrize("address", ["192.0.2.1", "10.0.0.1"])
 def test_addresses_of_others_are_counted(address: str) -> None:
     assert counted_address(scope(address)) == address
     assert counted_address(scope(address, x_forwarded_for="192.0.2.9")) == address
+
+
+def test_nonsense_for_an_address_counts_as_one() -> None:
+    """A proxy passes on what it was told, and who tells it something new each time is one."""
+    said = ["unknown", "_hidden", "", "192.0.2.1; x", "1.2.3.4.5", "x" * 10_000, "\udcff", "::1::"]
+    assert len({counted_address(scope(text)) for text in said}) == 1
 
 
 def test_a_whole_ipv6_network_counts_as_one_address() -> None:

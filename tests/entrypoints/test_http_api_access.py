@@ -114,7 +114,7 @@ async def test_where_nobody_is_asked_for_a_name_nobody_is_for_a_key(serve: Serve
         {"host": "0.0.0.0", "allow_anonymous": True},
         {"host": "::", "allow_anonymous": True},
         WITH_A_KEY,
-        {"api_keys": [{"name": "a", "key": "some-key", "rooms": {}}]},
+        {"api_keys": [{"name": "a", "key": "some-key-of-an-app", "rooms": {}}]},
         JWT,
     ],
 )

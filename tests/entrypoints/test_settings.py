@@ -82,6 +82,8 @@ def test_with_nothing_said_it_is_a_first_try_on_loopback() -> None:
         "connections": 10_000,
         "connections_per_address": 1_000,
         "connections_per_user": 100,
+        "handshakes_per_second": 500.0,
+        "handshakes_burst": 1_000,
         "unauthenticated": 1_000,
         "auth_timeout": 5.0,
     }
@@ -218,19 +220,66 @@ def test_an_unknown_name_in_the_file_is_refused(text: str, line: str) -> None:
         ("HUBBUB_LIMITS__MESSAGES_PER_SECOND", "-1", "must be at least 0, not '-1'"),
         ("HUBBUB_ORIGINS", "example.com", "'example.com' is no origin: write https://example.com"),
         ("HUBBUB_ORIGINS", "[", "is not JSON"),
+        ("HUBBUB_TRUSTED_PROXIES", "*", "'*' is no address and no network like 10.0.0.0/8: "
+         "'*' does not appear to be an IPv4 or IPv6 network"),
+        ("HUBBUB_TRUSTED_PROXIES", "10.0.0.1,proxy", "'proxy' is no address and no network like "
+         "10.0.0.0/8: 'proxy' does not appear to be an IPv4 or IPv6 network"),
+        ("HUBBUB_TRUSTED_PROXIES", "10.0.0.1/8", "'10.0.0.1/8' is no address and no network like "
+         "10.0.0.0/8: 10.0.0.1/8 has host bits set"),
+        ("HUBBUB_TRUSTED_PROXIES", "0.0.0.0/0",
+         "'0.0.0.0/0' would let everybody choose the address they count for"),
+        ("HUBBUB_TRUSTED_PROXIES", "::/0",
+         "'::/0' would let everybody choose the address they count for"),
         ("HUBBUB_ROOMS", "[", "is not JSON"),
         ("HUBBUB_AUTH__PUBLIC_KEY_FILE", "nowhere.pem",
          "nowhere.pem cannot be read: No such file or directory"),
         ("HUBBUB_SSL_CERTFILE", "nowhere.pem",
          "nowhere.pem cannot be read: No such file or directory"),
-        ("HUBBUB_AUTH__JWKS_URL", "https://id.example/keys",
-         "is not available yet; use HUBBUB_AUTH__PUBLIC_KEY_FILE"),
+        ("HUBBUB_AUTH__JWKS_URL", "keys.json",
+         "must be a URL like https://login.example.com/jwks.json"),
+        ("HUBBUB_AUTH__JWKS_URL", "http://id.example/keys",
+         "must begin with https://: who changes the keys on the way is let in"),
         ("HUBBUB_LIMITS__OUTBOX_BYTES", "262143",
          "must hold 4 frames of limits.frame_bytes: at least 262144"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_told_in_one_line(name: str, value: str, complaint: str) -> None:
     assert problem({name: value}) == f"{name} {complaint}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://id.example/keys", "https://id.example:8443/a/keys?tenant=1", "https://[2001:db8::1]/",
+        "http://127.0.0.1/keys", "http://localhost:8080/keys", "http://[::1]:1/", "HTTPS://id.example",
+    ],
+)  # fmt: skip
+def test_keys_may_be_at(url: str) -> None:
+    environ = {"HUBBUB_AUTH__JWKS_URL": url, "HUBBUB_AUTH__MODE": "jwt", "HUBBUB_HOST": "0.0.0.0"}
+    assert load_settings(environ, None, {}).auth.jwks_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "id.example", "/keys", "https://", "https:///keys", "https:keys", "ftp://id.example/keys",
+        "file:///etc/passwd", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/",
+        "http://127.0.0.1@evil.example/", "https://ann:secret@id.example/", "https://id.example/#a",
+        "https://id.example:port/", "https://id.example:99999/", "https://[::1/",
+        "https://ex ample/",
+        "https://id.example/\n", "https://id.ex\u00e4mple/", "data:,{}", "unix:///run/keys",
+    ],
+)  # fmt: skip
+def test_keys_may_not_be_at(url: str) -> None:
+    told = problem({"HUBBUB_AUTH__JWKS_URL": url})
+    assert told.startswith(("HUBBUB_AUTH__JWKS_URL must ", "HUBBUB_AUTH__JWKS_URL is no URL")), told
+    assert "secret" not in told
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    environ = {"HUBBUB_TRUSTED_PROXIES": "10.0.0.7, 10.1.0.0/16,2001:db8::/32"}
+    found = load_settings(environ, None, {}).trusted_proxies
+    assert found == ["10.0.0.7", "10.1.0.0/16", "2001:db8::/32"]
 
 
 def test_an_outbox_of_four_frames_is_enough() -> None:
@@ -304,8 +353,8 @@ def test_with_tokens_it_listens_anywhere() -> None:
 
 def test_tokens_need_a_key() -> None:
     assert problem({"HUBBUB_AUTH__MODE": "jwt"}) == (
-        "HUBBUB_AUTH__MODE is jwt, which needs HUBBUB_AUTH__HMAC_SECRET or "
-        "HUBBUB_AUTH__PUBLIC_KEY_FILE"
+        "HUBBUB_AUTH__MODE is jwt, which needs HUBBUB_AUTH__HMAC_SECRET, "
+        "HUBBUB_AUTH__PUBLIC_KEY_FILE or HUBBUB_AUTH__JWKS_URL"
     )
 
 
@@ -388,6 +437,7 @@ def test_an_encrypted_key_is_refused_instead_of_asking_at_the_terminal() -> None
         ("x" * 32 + "\n", "begins or ends with white space"),
         ("-----BEGIN PUBLIC KEY-----\n" + "x" * 32, "HUBBUB_AUTH__PUBLIC_KEY_FILE"),
         ("x" * 32 + "\udce9", "must be UTF-8 text"),
+        ("at-least-thirty-two-bytes-of-randomness", "is the one of the example"),
     ],
 )
 def test_a_poor_hmac_secret_refuses_to_start(secret: str, complaint: str) -> None:
@@ -401,13 +451,14 @@ def test_the_length_of_a_secret_is_counted_in_bytes() -> None:
     assert settings.auth.hmac_bytes == ("é" * 16).encode()
 
 
-CANARY = "c4nary"
+CANARY = "c4nary-c4nary-c4nary"
 
 
 @pytest.mark.parametrize(
     "environ",
     [
         {"HUBBUB_AUTH__HMAC_SECRET": CANARY},
+        {"HUBBUB_API_KEY": CANARY[:15]},
         {"HUBBUB_API_KEY": f"{CANARY} with a space"},
         {"HUBBUB_API_KEY": f"{CANARY}é"},
         {"HUBBUB_REDIS_URL": f"http://u:{CANARY}@host"},
@@ -416,7 +467,7 @@ CANARY = "c4nary"
     ],
 )
 def test_a_problem_with_a_secret_does_not_show_it(environ: dict[str, str]) -> None:
-    assert CANARY not in problem(environ)
+    assert CANARY[:15] not in problem(environ)
 
 
 @pytest.mark.parametrize(
@@ -450,6 +501,37 @@ def test_secrets_are_hidden_wherever_settings_are_shown(
     )
     assert CANARY not in shown + caplog.text
     assert "@host:6379/1" in shown
+
+
+REACHABLE = ["0.0.0.0", "::", "10.0.0.1", "rooms.example.com", ""]
+KEYLESS: list[dict[str, str]] = [
+    {},
+    {"HUBBUB_AUTH__MODE": "open"},
+    {"HUBBUB_AUTH__MODE": "jwt"},
+    {"HUBBUB_AUTH__MODE": "jwt", "HUBBUB_AUTH__HMAC_SECRET": "secret"},
+    {"HUBBUB_AUTH__MODE": "jwt", "HUBBUB_AUTH__HMAC_SECRET": "x" * 31},
+    {"HUBBUB_AUTH__MODE": "jwt", "HUBBUB_AUTH__HMAC_SECRET": ""},
+    {
+        "HUBBUB_AUTH__MODE": "jwt",
+        "HUBBUB_AUTH__HMAC_SECRET": "at-least-thirty-two-bytes-of-randomness",
+    },
+    {"HUBBUB_AUTH__MODE": "jwt", "HUBBUB_AUTH__JWKS_URL": "http://id.example/keys"},
+    {"HUBBUB_AUTH__MODE": "jwt", "HUBBUB_AUTH__HMAC_SECRET": SECRET, "HUBBUB_API_KEY": "key"},
+    {
+        "HUBBUB_AUTH__MODE": "jwt",
+        "HUBBUB_AUTH__HMAC_SECRET": SECRET,
+        "HUBBUB_API_KEY": "a-long-random-key",
+    },
+    {"HUBBUB_API_KEY": "a-good-key-of-its-own-making"},
+]
+
+
+@pytest.mark.parametrize("host", REACHABLE)
+@pytest.mark.parametrize("environ", KEYLESS, ids=str)
+def test_nothing_that_others_can_reach_starts_without_secrets_of_its_own(
+    host: str, environ: dict[str, str]
+) -> None:
+    assert problems({"HUBBUB_HOST": host, **environ})
 
 
 def test_a_key_for_this_run_changes_nothing_else() -> None:

@@ -45,10 +45,10 @@ def test_without_keys_there_are_none() -> None:
 
 
 def test_the_single_key_may_do_everything_and_others_what_they_say() -> None:
-    settings = load(FILE, HUBBUB_API_KEY="another")
+    settings = load(FILE, HUBBUB_API_KEY="another-s3cret-key")
     grants = Grants({"chat:*": ["publish", "history"], "@*": ["publish"]})
     assert list(settings.backends()) == [
-        ("another", Backend("default", ALL_GRANTS)),
+        ("another-s3cret-key", Backend("default", ALL_GRANTS)),
         (SECRET, Backend("app", grants)),
     ]
 
@@ -64,8 +64,8 @@ def test_a_key_may_stand_in_a_file_of_its_own_beside_the_settings(tmp_path: Path
 
 
 def test_keys_may_come_from_the_environment() -> None:
-    keys = '[{"name": "app", "key": "abc", "rooms": {"*": ["publish"]}}]'
-    assert [key for key, _ in load("", HUBBUB_API_KEYS=keys).backends()] == ["abc"]
+    keys = '[{"name": "app", "key": "an-s3cret-of-sixteen", "rooms": {"*": ["publish"]}}]'
+    assert [key for key, _ in load("", HUBBUB_API_KEYS=keys).backends()] == ["an-s3cret-of-sixteen"]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,14 @@ def test_keys_may_come_from_the_environment() -> None:
         (table(key=""), "(number 1) in hubbub.toml needs either key or key_file"),
         (table(key='"two words"'), "(number 1, key) in hubbub.toml must be printable ASCII"),
         (table(key='""'), "(number 1, key) in hubbub.toml must be printable ASCII"),
+        (
+            table(key='"fifteen-letters"'),
+            "(number 1, key) in hubbub.toml has 15 characters and needs",
+        ),
+        (
+            table(key='"a-long-random-key"'),
+            "(number 1, key) in hubbub.toml is the one of the example",
+        ),
         (table(kee='"x"'), "(number 1, kee) in hubbub.toml is not a setting; did you mean key?"),
         (
             table(key="", key_file='"nowhere"'),
@@ -92,7 +100,10 @@ def test_keys_may_come_from_the_environment() -> None:
         ),
         (table(key="", key_file='"binary"'), "(number 1, key_file) in hubbub.toml"),
         (table(key_file='"full"'), "(number 1) in hubbub.toml needs either key or key_file"),
-        (FILE + table(key='"other"'), "(number 2) in hubbub.toml must have a name of its own"),
+        (
+            FILE + table(key='"the-key-of-another-app"'),
+            "(number 2) in hubbub.toml must have a name of its own",
+        ),
         (FILE + table(name='"b"'), "(number 2) in hubbub.toml has the same key as another one"),
         ("api_keys = 3", "in hubbub.toml must be a list"),
     ],
@@ -100,7 +111,7 @@ def test_keys_may_come_from_the_environment() -> None:
 def test_a_key_that_makes_no_sense_is_refused_and_not_shown(text: str, complaint: str) -> None:
     Path("empty").write_text("\n")
     Path("binary").write_bytes(b"\xff\xfe")
-    Path("full").write_text("abc")
+    Path("full").write_text("abcdefghijklmnop")
     (found,) = problems(text)
     assert found.startswith(f"api_keys {complaint}")
     assert SECRET not in found
@@ -119,10 +130,10 @@ def test_a_whole_table_that_is_none_is_not_shown() -> None:
 
 
 def test_the_description_hides_keys_and_is_toml() -> None:
-    settings = load(FILE, HUBBUB_API_KEY="another-s3cret")
+    settings = load(FILE, HUBBUB_API_KEY="another-s3cret-key")
     described = "\n".join(settings.describe())
     assert SECRET not in described
-    assert "another-s3cret" not in described
+    assert "another-s3cret-key" not in described
     (told,) = tomllib.loads(described)["api_keys"]
     assert told["name"] == "app"
     assert told["rooms"] == {"chat:*": ["publish", "history"], "@*": ["publish"]}
