@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,10 +23,18 @@ INHERITED = {name: text for name, text in os.environ.items() if "HUBBUB" not in 
 async def hubbub(*arguments: str, stdin: str | bytes | None = None, **environ: str) -> Result:
     """Run a command to its end, beside the server in the loop of the test."""
     clean: dict[str, str | None] = {name: None for name in os.environ if "HUBBUB" in name.upper()}
-    invoke = CliRunner().invoke
-    return await asyncio.to_thread(
-        lambda: invoke(app, list(arguments), input=stdin, env={**clean, **environ})
-    )
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Result] = loop.create_future()
+
+    def run() -> None:
+        invoke = CliRunner().invoke
+        result = invoke(app, list(arguments), input=stdin, env={**clean, **environ})
+        loop.call_soon_threadsafe(ended.set_result, result)
+
+    # One that does not end must not keep the tests from ending.
+    threading.Thread(target=run, daemon=True).start()
+    async with asyncio.timeout(2 * DEADLINE):
+        return await ended
 
 
 async def told(*arguments: str, **options: str) -> str:
