@@ -17,7 +17,7 @@ serve: $(VENV)/.runtime ## run hubbub (HUBBUB_PORT=8100 make serve, make serve A
 	@exec $(BIN)/hubbub serve $(ARGS)
 
 test: $(VENV)/.dev ## run the tests (PYTEST_ARGS="-k room -x" is passed on; WORKERS=0: one process)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types and the layer rule
 	$(BIN)/ruff check .

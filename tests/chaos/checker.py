@@ -297,7 +297,7 @@ class _Room:
     def _judge_end(self, view: _View) -> None:
         ids = {kept.id: seq for seq, kept in self._kept.items()}
         for gone in view.withdrawn:
-            if gone.id in ids:
+            if gone.id in ids and not self._was_repeated(gone, self._kept[ids[gone.id]]):
                 self._find("told_wrongly", f"{view.who} was to forget {gone.seq} ({gone.op})")
         for seq, message in view.messages.items():
             self._compare(view, seq, message, ids)
@@ -311,6 +311,14 @@ class _Room:
         for seq in range(self._floor + 1, self._top + 1):
             if seq in self._kept and seq not in view.messages and view.owes(seq):
                 self._find("missing", f"{view.who} does not have {seq} ({self._kept[seq].op})")
+
+    def _was_repeated(self, gone: Delivered, kept: Kept) -> bool:
+        """A publish without an answer is repeated, perhaps to another reign of the store: then it
+        is a message of that one, although it looks the same."""
+        begins = [one.log for _, one in sorted(self._kept.items())]
+        return gone.log != kept.log and (
+            gone.log not in begins or begins.index(gone.log) < begins.index(kept.log)
+        )
 
     def _compare(self, view: _View, seq: int, has: Delivered, ids: dict[str, int]) -> None:
         kept = self._kept.get(seq)

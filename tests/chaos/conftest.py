@@ -13,12 +13,13 @@ HERE = Path(__file__).parent
 TakeSystem = Callable[[Setting], Awaitable[System]]
 
 
+CHAOS = [pytest.mark.redis, pytest.mark.timeout(300)]
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They take the longest and wait most of the time: all by one process, and from the start."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("chaos"))
-        item.add_marker(pytest.mark.timeout(240))
+    """They take the longest and wait most of the time: from the beginning, and behind each other,
+    as the first process is given the first tests."""
     items.sort(key=lambda item: HERE not in item.path.parents)
 
 

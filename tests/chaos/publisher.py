@@ -9,7 +9,7 @@ from tests.chaos.client import Client
 from tests.chaos.connection import Connection, Frame
 from tests.chaos.history import Acked, AnyEvent, Failed, Invoked, Unknown, now
 
-PATIENCE = 90.0  # seconds a publish is tried, all tries together
+PATIENCE = 180.0  # seconds a publish is tried, all tries together
 _PAUSE = 0.05  # seconds before it is tried again, growing
 _LONGEST_PAUSE = 0.5
 

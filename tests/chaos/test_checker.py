@@ -289,6 +289,18 @@ def test_a_tail_lost_at_the_very_end_is_told_or_untold() -> None:
     assert kinds(check([*history, End(6, "ann", "r", "e.a", 1)])) == {"lost_untold"}
 
 
+def test_what_is_lost_and_published_again_by_the_node_is_withdrawn_rightly() -> None:
+    def history(log: str) -> History:
+        got: History = [Delivered(3, "ann", "r", "e.a", 1, "id-x", "x")]
+        again: History = [Delivered(6, "ann", "r", log, 1, "id-x", "x"), End(7, "ann", "r", log, 1)]
+        told = Told(5, "ann", "r", "rewound", log, 0, valid_to=0)
+        start: History = [Told(1, "ann", "r", "none", "e.a", 0), Invoked(2, "p", "x", "r")]
+        return [*start, *got, told, *again, Kept("r", log, 1, "id-x", "x")]
+
+    assert kinds(check(history("e.b"))) == set()
+    assert kinds(check(history("e.a"))) == {"told_wrongly"}
+
+
 def test_a_gap_that_was_told_is_none() -> None:
     def history(*between: AnyEvent) -> History:
         start: History = [Told(1, "ann", "r", "none", "e.a", 0)]

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.conftest import TakeSystem
+from tests.chaos.conftest import CHAOS, TakeSystem
 from tests.chaos.matrix import NOT_INJECTED, ROWS
 from tests.chaos.report import line_of, summary
 from tests.chaos.run import Load, perform
 
-pytestmark = pytest.mark.redis
+pytestmark = CHAOS
 
 CHOSEN = ["1", "9", "12", "14", "15", "17", "20b", "22b", "26", "29b", "30", "37", "39", "40"]
 SMALLER = {

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.chaos.conftest import CHAOS
 from tests.chaos.matrix import ROWS
 from tests.chaos.run import Load, Result, perform
 from tests.chaos.system import Setting, System
 from tests.chaos.without import STEPS
 
-pytestmark = pytest.mark.redis
+pytestmark = CHAOS
 
 LOAD = Load(members=6, readers=1, rooms=2, publishers=3, pause=0.03, impatient=0.0)
 PATIENCE = 10.0  # seconds; what is found at all is found within a few
-AT_ONCE = 6  # systems; most of the time they wait
+AT_ONCE = 4  # systems; most of the time they wait
 WITHOUT = {
     # the step: the row that misses it, what else is switched off or set, what is found then
     "log-first": ("29b", "hurry", "log_hole"),
@@ -42,14 +43,15 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[R
     """Of each step: with it and without it."""
     folder, places = tmp_path_factory.mktemp("nodes"), asyncio.Semaphore(AT_ONCE)
 
-    async def both(step: str) -> tuple[Result, Result]:
-        row, others, _ = WITHOUT[step]
-        whole = run(row, others, folder, places)
-        broken = run(row, f"{others},{step}", folder, places)
-        return await asyncio.gather(whole, broken)
-
-    found = await asyncio.gather(*(both(step) for step in WITHOUT))
-    return dict(zip(WITHOUT, found, strict=True))
+    async with asyncio.TaskGroup() as tasks:
+        found = {
+            step: tuple(
+                tasks.create_task(run(row, words, folder, places))
+                for words in (others, f"{others},{step}")
+            )
+            for step, (row, others, _) in WITHOUT.items()
+        }
+    return {step: (whole.result(), broken.result()) for step, (whole, broken) in found.items()}
 
 
 def test_every_step_is_switched_off() -> None:
