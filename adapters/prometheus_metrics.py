@@ -68,6 +68,13 @@ class PrometheusMetrics(Metrics):
         _check(name)
         self._gauges[name] = read
 
+    def read(self) -> Mapping[str, float]:
+        """See the port."""
+        found = {name: float(read()) for name, read in self._gauges.items()}
+        for (name, _), value in self._counts.items():
+            found[name] = found.get(name, 0.0) + value
+        return found
+
     def render(self, others: Mapping[str, bytes] = NOBODY) -> tuple[bytes, str]:
         """See the port."""
         own = generate_latest(self._registry)

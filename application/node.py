@@ -35,8 +35,10 @@ class Node:
         hub: Hub,
         orders: CarryOut,
         beneath: Sequence[Running] = (),
+        beside: Sequence[Running] = (),
     ) -> None:
-        """`beneath` is what the ports rest on, like connections: it runs before and after them."""
+        """`beneath` is what the ports rest on, like connections: it runs before and after them.
+        `beside` is what uses them of its own accord."""
         self._broker = broker
         self._presence = presence
         self._control = control
@@ -44,6 +46,7 @@ class Node:
         self._authenticator = authenticator
         self._hub = hub
         self._beneath = beneath
+        self.beside = beside
         self.running = False
         self.draining = False
         self.failed = False
@@ -85,3 +88,5 @@ class Node:
             tasks.create_task(self._directory.run(), name="directory")
             tasks.create_task(self._authenticator.run(), name="authenticator")
             tasks.create_task(self._hub.run(), name="hub")
+            for part in self.beside:
+                tasks.create_task(part.run(), name=type(part).__name__)

@@ -42,13 +42,14 @@ from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
 from application.list_rooms import ListRooms
 from application.list_sessions import ListSessions
-from application.node import Node
+from application.node import Node, Running
 from application.open_session import OpenSession
 from application.ports.metrics import Metrics
 from application.ports.transport import Transport
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
 from application.refresh_token import RefreshToken
+from application.report_figures import ReportFigures
 from application.requests import RequestRates
 from application.session import SessionLimits
 from domain.exclusions import Exclusions
@@ -156,6 +157,11 @@ def _key_ring(settings: Settings) -> KeyRing:
     return KeyRing(settings.backends())
 
 
+def _beside(settings: Settings, figures: ReportFigures) -> list[Running]:
+    """The dashboard is a page, so its figures come and go with the pages."""
+    return [figures] if settings.show_pages else []
+
+
 def _node_name() -> str:
     """Another for each start: what a node left behind must not be taken for its own."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32]
@@ -236,13 +242,24 @@ class Container(containers.DeclarativeContainer):
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
-    node = providers.Singleton(
-        Node, broker, presence, control, directory, authenticator, hub, carry_out, beneath
-    )
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
     request_rates = providers.Singleton(_request_rates, settings)
     publish_message = providers.Singleton(
         PublishMessage, hub, broker, presence, catalog, metrics, request_rates
+    )
+    report_figures = providers.Singleton(ReportFigures, hub, publish_message, metrics, node_name)
+    beside = providers.Singleton(_beside, settings, report_figures)
+    node = providers.Singleton(
+        Node,
+        broker,
+        presence,
+        control,
+        directory,
+        authenticator,
+        hub,
+        carry_out,
+        beneath,
+        beside,
     )
     read_history = providers.Singleton(ReadHistory, broker, catalog)
     list_members = providers.Singleton(ListMembers, presence, catalog)

@@ -27,6 +27,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from application import report_figures
 from domain.grants import Backend
 from domain.options import RoomCatalog
 from domain.origins import OriginPolicy
@@ -209,8 +210,9 @@ class Settings(BaseSettings):
         return self.ssl_certfile is not None
 
     def catalog(self) -> RoomCatalog:
-        """The options of rooms by pattern of their names."""
-        return RoomCatalog([(rule.match, rule.options()) for rule in self.rooms])
+        """The options of rooms by pattern of their names; those of our own rooms come first."""
+        own = [(report_figures.ROOM, report_figures.OPTIONS)] if self.show_pages else []
+        return RoomCatalog([*own, *((rule.match, rule.options()) for rule in self.rooms)])
 
     def backends(self) -> Iterator[tuple[str, Backend]]:
         """Every API key, and who shows it."""

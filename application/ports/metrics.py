@@ -26,6 +26,10 @@ class Metrics(Protocol):
         """Name a value to be read whenever somebody looks."""
 
     @abstractmethod
+    def read(self) -> Mapping[str, float]:
+        """What there is now, by name: counters over all their labels, and gauges."""
+
+    @abstractmethod
     def render(self, others: Mapping[str, bytes] = NOBODY) -> tuple[bytes, str]:
         """Everything known, and its content type. With what `others` rendered, by node, every
         value says which node it is of."""

@@ -23,7 +23,13 @@ class Page(NamedTuple):
 
 
 START = Page("", "start", "hubbub", "Rooms, members and messages in real time, to try here.")
-PAGES = (Page("chat", "chat", "Chat", "Rooms, who is there, and a resume that loses nothing."),)
+PAGES = (
+    Page("chat", "chat", "Chat", "Rooms, who is there, and a resume that loses nothing."),
+    Page("dashboard", "dashboard", "Dashboard", "What this server does, second by second."),
+    Page("editor", "editor", "Editor", "One text that several people write at once."),
+    Page("notifications", "notifications", "Notifications", "Reach one person, asleep or not."),
+    Page("explorer", "explorer", "Explorer", "Every door of this server, frame by frame."),
+)
 CLIENT = "hubbub.js"  # served beside the pages, so that its address is easy to remember
 
 _TYPES = {

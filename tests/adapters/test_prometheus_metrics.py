@@ -23,6 +23,14 @@ def test_a_counter_adds_up() -> None:
     assert samples(metrics)["hubbub_messages_published_total", ()] == 3.5
 
 
+def test_what_there_is_can_be_read_by_name() -> None:
+    metrics = PrometheusMetrics()
+    metrics.count("errors", label="bad_frame")
+    metrics.count("errors", 2, label="internal")
+    metrics.gauge("rooms", lambda: 3)
+    assert metrics.read() == {"errors": 3.0, "rooms": 3.0}
+
+
 @pytest.mark.parametrize(("name", "label"), LABELS.items())
 def test_the_label_of_a_known_counter_has_its_name(name: str, label: str) -> None:
     metrics = PrometheusMetrics()

@@ -88,7 +88,7 @@ class Parsed(HTMLParser):
         self.current += [str(attributes["href"])] if "aria-current" in attributes else []
         self.ids += [str(attributes["id"])] if "id" in attributes else []
         self.labelled += [str(attributes["for"])] if tag == "label" else []
-        if tag in {"input", "textarea", "select"} and "aria-label" not in attributes:
+        if tag in {"input", "textarea", "select"} and "aria-labelledby" not in attributes:
             self.inputs.append(str(attributes.get("id")))
         self.headings += tag == "h1"
         self._in_code = tag == "code" and "id" in attributes
