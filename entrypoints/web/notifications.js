@@ -13,6 +13,7 @@ let unread = 0;
 let slept = false;
 let waking = null;
 let settled = false; // what comes now is new, not read from the log
+let readTo = 0; // the seq up to which all is read
 let returning = false; // there was a visit before
 
 hub.on("state", ({ state }) => {
@@ -28,7 +29,9 @@ function begin(user) {
   at("whose").textContent = user;
   const place = read(shelf(user));
   returning = place !== null;
-  mine = hub.join(`@${user}`, { history: KEPT, position: place });
+  readTo = place?.read ?? 0;
+  const position = place && { log: place.log, seq: place.seq };
+  mine = hub.join(`@${user}`, { history: KEPT, position });
   mine.on("message", show);
   mine.on("recovered", ({ count, more }) => {
     if (!count) return;
@@ -37,6 +40,7 @@ function begin(user) {
     slept = false;
   });
   mine.on("gap", ({ outcome, first }) => {
+    if (outcome !== "gap") readTo = 0;
     if (outcome === "gap") note(`Some before number ${first} are no longer kept. The rest follows.`, "cut");
     else note("The server has a new log. What it has of you follows.", "cut");
   });
@@ -48,31 +52,38 @@ function begin(user) {
 
 function settle() {
   settled = mine.live;
+  if (!returning) readTo = mine.position?.seq ?? 0; // what was there before the first visit is not new
   returning = true;
   keep();
 }
 
-/** What was read on an earlier visit, below what is new. */
+/** What was shown on an earlier visit, below what is new. */
 async function recall() {
   const first = at("notes").querySelector("[data-seq]:last-child")?.dataset.seq;
   const before = Number(first ?? mine.position.seq + 1);
   try {
     const { messages } = await mine.history({ before, limit: KEPT });
-    for (const message of messages.reverse()) at("notes").append(row(message, false));
+    for (const message of messages.reverse()) {
+      const fresh = message.seq > readTo;
+      at("notes").append(row(message, fresh));
+      if (fresh) unread += 1;
+    }
+    showBadge();
     if (messages.length) at("empty").hidden = true;
   } catch (error) {
-    note(`What was read before cannot be had now: ${error.message}`, "cut");
+    note(`What was here before cannot be had now: ${error.message}`, "cut");
   }
 }
 
 function keep() {
-  if (mine.position) localStorage.setItem(shelf(hub.user), JSON.stringify(mine.position));
+  if (!mine.position) return;
+  localStorage.setItem(shelf(hub.user), JSON.stringify({ ...mine.position, read: readTo }));
 }
 
 function read(name) {
   try {
-    const { log, seq } = JSON.parse(localStorage.getItem(name));
-    return typeof log === "string" && Number.isSafeInteger(seq) ? { log, seq } : null;
+    const { log, seq, read = seq } = JSON.parse(localStorage.getItem(name));
+    return typeof log === "string" && Number.isSafeInteger(seq) ? { log, seq, read } : null;
   } catch {
     return null; // nothing, or not ours
   }
@@ -99,7 +110,7 @@ function show(message) {
 
 function row({ seq, from, ts, data }, fresh) {
   const line = make("li", "note-row");
-  const away = fresh && !settled;
+  const away = fresh && !settled && seq > (mine.position?.seq ?? 0);
   line.dataset.seq = seq;
   line.dataset.unread = String(fresh);
   line.dataset.away = String(away);
@@ -139,6 +150,8 @@ function showBadge() {
 at("read-all").addEventListener("click", () => {
   for (const line of at("notes").children) if (line.dataset.unread) line.dataset.unread = "false";
   unread = 0;
+  readTo = mine.position?.seq ?? 0;
+  keep();
   showBadge();
   at("send-to").focus();
 });

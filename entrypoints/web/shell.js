@@ -71,6 +71,9 @@ export const isCut = () => Cable.pulled;
 
 let retryAt = 0;
 
+// On a phone the links scroll sideways.
+document.querySelector(".pages [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 function showState(hub, { state, code, reason, delay = 0 }) {
   document.documentElement.dataset.link = state;
   at("state").dataset.state = state;

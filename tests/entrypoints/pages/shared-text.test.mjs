@@ -252,6 +252,21 @@ test("nothing that was written is lost or doubled", () => {
   });
 });
 
+test("an edit whose message was missed is made once more", () => {
+  const log = new Log(4);
+  const [away, busy] = [new Writer(log, "a"), new Writer(log, "b")];
+  away.write(["mine"]);
+  away.publish();
+  for (let count = 0; count < 9; count += 1) {
+    while (busy.read());
+    busy.write(difference(busy.doc.text, `${busy.doc.text}!`));
+    busy.publish();
+  }
+  settle([away, busy]);
+  same([away, busy]);
+  assert.ok(away.doc.text.includes("mine"));
+});
+
 test("a snapshot that does not fit to what was read is of no use", () => {
   const doc = new SharedText("x");
   const at = (seq, data) => doc.receive({ log: "l", seq, data });
