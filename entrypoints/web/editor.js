@@ -5,7 +5,6 @@ import { SharedText } from "./shared-text.js";
 import { at, connect, cut, isCut, make, mend, person, plural, query, tint } from "./shell.js";
 
 const NAME = query.get("text") ?? "notes";
-const MOST = 10_000; // characters
 const PATIENCE = 1000; // ms, for a snapshot that was asked for
 const TRIES = 3;
 const CURSORS = 100; // ms between two of ours
@@ -128,7 +127,7 @@ function show(change) {
 
 field.addEventListener("input", () => {
   const value = field.value.toWellFormed?.() ?? field.value;
-  const change = difference(doc.text, value.slice(0, MOST));
+  const change = difference(doc.text, value);
   doc.edit(change);
   if (field.value !== doc.text) field.value = doc.text;
   for (const cursor of cursors.values()) cursor.place = moved(cursor.place, change);
