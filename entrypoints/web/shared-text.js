@@ -148,10 +148,14 @@ export class SharedText {
 
   #learn(message) {
     const { log, seq, data } = message;
-    if (isBegin(data)) return this.#know(data.begin.text, { log, seq });
+    if (isBegin(data)) {
+      this.#settle(seq);
+      return this.#know(data.begin.text, { log, seq });
+    }
     if (!isSnapshot(data)) return null;
     const { snapshot } = data;
     if (snapshot.log !== log || snapshot.seq + 1 < this.#from || snapshot.seq >= seq) return null;
+    this.#settle(snapshot.seq);
     const later = this.#window.filter((other) => other.seq > snapshot.seq);
     let shown = this.#know(snapshot.text, { log, seq: snapshot.seq });
     for (const other of later) {
@@ -159,6 +163,21 @@ export class SharedText {
       if (change) shown = compose(shown, change);
     }
     return shown;
+  }
+
+  /** An edit of ours that came while the text was not known, up to this message. It counts if it was
+   *  the first one made on our version; then it is part of the text that we are about to get. */
+  #settle(upTo) {
+    const came = (other) => other.seq <= upTo && other.data?.edit?.id === this.#sent?.id;
+    if (!this.#sent || !this.#window.some(came)) return;
+    const on = mark(this.#version);
+    const first = this.#window.find((other) => other.data?.edit?.on === on);
+    if (first && came(first) && this.#version.seq + 1 >= this.#from) {
+      this.#base = apply(this.#base, this.#sent.change);
+      this.#sent = null;
+    } else {
+      this.#again();
+    }
   }
 
   /** From here on the text is known. Returns what that changes in the one shown. */
