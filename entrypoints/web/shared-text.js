@@ -172,7 +172,8 @@ export class SharedText {
     if (!this.#sent || !this.#window.some(came)) return;
     const on = mark(this.#version);
     const first = this.#window.find((other) => other.data?.edit?.on === on);
-    if (first && came(first) && this.#version.seq + 1 >= this.#from) {
+    const { log, seq } = this.#version;
+    if (first && came(first) && first.log === log && seq + 1 >= this.#from) {
       this.#base = apply(this.#base, this.#sent.change);
       this.#sent = null;
     } else {

@@ -224,13 +224,20 @@ test("a log that begins anew takes the text along", () => {
     const [{ doc }] = writers;
     const before = doc.text;
     const midway = roll.chance(0.5);
-    if (midway) for (const writer of writers) writer.write(someChange(roll, writer.doc.text));
+    const said = ({ doc }) => `<${doc.name}>`;
+    if (midway) {
+      for (const writer of writers) writer.write(difference(before, `${before}${said(writer)}`));
+    }
+    const spoke = midway ? [...writers] : [];
     if (midway) for (const { doc, outbox } of writers) outbox.push(...[doc.next()].filter(Boolean));
     log.restart();
     if (roll.chance(0.5)) settle(writers);
     if (roll.chance(0.3)) writers.push(new Writer(log, "d"));
     settle(writers);
     same(writers);
+    for (const writer of spoke) {
+      if (writers.length === 3) assert.equal(doc.text.split(said(writer)).length, 2, doc.text);
+    }
     if (writers.length === 3 && !midway) assert.equal(doc.text, before);
     play(roll, writers, 40, (writer) => someChange(roll, writer.doc.text));
     settle(writers);
