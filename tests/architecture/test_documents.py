@@ -37,6 +37,7 @@ EXAMPLE = ROOT / "hubbub.example.toml"
 PACKAGES = ("domain", "application", "adapters", "entrypoints")
 
 THE_READERS_OWN = {
+    "backend.py",
     "hubbub.toml",
     ".venv/",
     ".chaos/histories/",
