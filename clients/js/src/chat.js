@@ -1,5 +1,6 @@
 // The reconnecting chat client of the FastAPI tutorials, for the doors at /ws….
 
+import { call } from "./events.js";
 import { Link, address } from "./link.js";
 
 const backoff = (tries) => Math.min(30, 2 ** tries) * (0.5 + Math.random() / 2);
@@ -17,7 +18,7 @@ export class ChatClient {
         target: async () => [target.href],
         opened: () => this.#link.established(),
         received: (frame) => this.#received(frame),
-        changed: (event) => this.onState(event),
+        changed: (event) => call((told) => this.onState(told), event),
         backoff,
       },
       WebSocket,
@@ -43,6 +44,6 @@ export class ChatClient {
 
   #received(frame) {
     if (frame?.type === "ping") this.#link.send('{"type":"pong"}');
-    else this.onMessage(frame);
+    else call((data) => this.onMessage(data), frame);
   }
 }

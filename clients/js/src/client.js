@@ -1,12 +1,13 @@
 // The client: one connection, its commands and their answers, the token, and the rooms.
 
-import { Emitter, HubbubError } from "./events.js";
+import { Emitter, HubbubError, after } from "./events.js";
 import { Link, address } from "./link.js";
 import { Outbox } from "./outbox.js";
 import { Room } from "./room.js";
 
 const LONGEST = 2 ** 31 - 1; // ms that a timer takes
 const offline = () => new HubbubError("offline", "there is no connection", true);
+const closed = () => new HubbubError("closed", "the client is closed");
 
 export class Hubbub extends Emitter {
   user = null;
@@ -24,6 +25,7 @@ export class Hubbub extends Emitter {
   #token = null;
   #renewAt = Infinity; // ms since 1970: 80 % of the token's life
   #renewal;
+  #fetching; // one for each getToken before connecting; the last one counts
   #forgiven = false; // for one expired token, until the next connection
 
   /** Connects at once. All options are described in hubbub.d.ts. */
@@ -83,7 +85,7 @@ export class Hubbub extends Emitter {
   }
 
   async publish(room, data, { ephemeral = false, echo = true } = {}) {
-    if (this.state === "closed") throw new HubbubError("closed", "the client is closed");
+    if (this.state === "closed") throw closed();
     const frame = { type: "publish", room, data };
     if (!echo) frame.echo = false;
     if (!ephemeral) return this.#outbox.add(frame);
@@ -101,6 +103,7 @@ export class Hubbub extends Emitter {
   /** `done` or `failed` is called in the turn of the reply. A `kept` command outlives the
    *  connection; one to be tried `once` is not repeated for an error that would allow it. */
   _ask(frame, done, failed, { kept = false, once = false } = {}) {
+    if (kept && this.state === "closed") return failed(closed());
     if (!kept && this.state !== "connected") return failed(offline());
     const id = ++this.#ids;
     const text = JSON.stringify({ ...frame, id });
@@ -159,11 +162,14 @@ export class Hubbub extends Emitter {
       if (this.user) url.searchParams.set("user", this.user);
       return [url.href];
     }
-    if (!this.#token || Date.now() >= this.#renewAt) {
-      this.#token = await this.#fetch();
-      this.#renewAt = Infinity; // not known yet
+    let token = this.#token;
+    if (!token || Date.now() >= this.#renewAt) {
+      const mine = (this.#fetching = {});
+      token = await this.#fetch();
+      // One that was waited for too long must not take the place of another's answer.
+      if (mine === this.#fetching) [this.#token, this.#renewAt] = [token, Infinity]; // not known yet
     }
-    return [url.href, ["hubbub.v1", `bearer.${this.#token}`]];
+    return [url.href, ["hubbub.v1", `bearer.${token}`]];
   }
 
   async #fetch() {
@@ -241,7 +247,7 @@ export class Hubbub extends Emitter {
     } else if (error.retry && !request.once) {
       const wait = frame.retry_after ?? this._backoff(request.tries++);
       // Many were refused together as a rule; they should not come back together.
-      setTimeout(() => this.#repeat(frame.id), (wait + Math.random() / 2) * 1000);
+      after(wait + Math.random() / 2, () => this.#repeat(frame.id));
     } else {
       this.#requests.delete(frame.id);
       if (error) request.failed(error);

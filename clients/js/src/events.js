@@ -1,4 +1,4 @@
-// Listeners, and the one class of errors.
+// Listeners, the one class of errors, and waiting.
 
 /** `code` is a word of the protocol, or the client's own: `offline`, `closed`. `retry`: the same
  *  may succeed later. */
@@ -31,7 +31,7 @@ export class Emitter {
 }
 
 /** A fault in the application's code must show, and must not break the client's own. */
-function call(listener, event) {
+export function call(listener, event) {
   try {
     listener(event);
   } catch (error) {
@@ -39,4 +39,11 @@ function call(listener, event) {
       throw error;
     });
   }
+}
+
+/** Node need not live on for it: what has to is the connection, or the wait for the next. */
+export function after(seconds, action) {
+  const timer = setTimeout(action, seconds * 1000);
+  timer.unref?.();
+  return timer;
 }

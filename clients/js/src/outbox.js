@@ -1,7 +1,7 @@
 // What was published and is not acknowledged. A key makes each message happen once, however often
 // it is sent: over reconnects and, with a storage, over reloads and in several tabs.
 
-import { HubbubError } from "./events.js";
+import { HubbubError, after } from "./events.js";
 
 const KEY_LIFE = 290_000; // ms; the server knows a key for 300 s
 const NOT_DONE = ["rate_limited", "unavailable", "over_capacity"];
@@ -54,7 +54,7 @@ export class Outbox {
 
   /** Send what may go. */
   flush() {
-    if (this.#timer) return;
+    if (this.#timer || this.#hub.state !== "connected") return;
     const busy = new Set();
     for (const entry of this.#entries.values()) {
       const { room } = entry;
@@ -110,7 +110,7 @@ export class Outbox {
     if (!told) this.#hub._trouble(error);
   }
 
-  #later(entry, { code }, after) {
+  #later(entry, { code }, advised) {
     const { room } = entry;
     entry.sent = false;
     if (!NOT_DONE.includes(code)) entry.doubt = true;
@@ -121,7 +121,7 @@ export class Outbox {
       this.#held.delete(room);
       this.flush();
     };
-    setTimeout(free, (after ?? this.#hub._backoff(entry.tries++)) * 1000);
+    after(advised ?? this.#hub._backoff(entry.tries++), free);
   }
 
   #pause(seconds) {
@@ -129,7 +129,7 @@ export class Outbox {
       this.#timer = null;
       this.flush();
     };
-    this.#timer = setTimeout(go, seconds * 1000);
+    this.#timer = after(seconds, go);
   }
 
   /** How many silent messages to a room may be in the log already without our knowing. */
@@ -200,6 +200,7 @@ export class Outbox {
   #load(name) {
     try {
       const entry = JSON.parse(this.#storage.getItem(name));
+      if (name !== this.#name(entry.key) || !entry.text) throw new Error(`not understood: ${name}`);
       return { ...entry, sent: false, doubt: entry.at > 0, tries: 0 };
     } catch (error) {
       this.#storage.removeItem(name);

@@ -114,6 +114,28 @@ test("disconnect is clean and final", async (t) => {
   assert.equal(world.connections.length, 1);
 });
 
+test("a fault in what it calls shows and stops nothing", async (t) => {
+  const { world, client } = chat(t);
+  const thrown = [];
+  t.mock.method(globalThis, "queueMicrotask", (task) =>
+    Promise.resolve()
+      .then(task)
+      .catch(({ message }) => thrown.push(message)),
+  );
+  client.onState = ({ state }) => {
+    throw new Error(state);
+  };
+  client.onMessage = () => {
+    throw new Error("message");
+  };
+  const socket = await opened(world);
+  socket.push({ text: "hi" });
+  client.send("still here");
+  assert.deepEqual(socket.sent, [{ text: "still here" }]);
+  await settle();
+  assert.deepEqual(thrown, ["connecting", "connected", "message"]);
+});
+
 test("it may be extended instead", async (t) => {
   const heard = [];
   class Mine extends ChatClient {

@@ -1,6 +1,7 @@
 // Publishing: once, over reconnects and reloads, in order, within the server's limits.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { FakeStorage, World, settle } from "./fake-server.mjs";
 
@@ -476,11 +477,12 @@ test("what does not belong to us in the storage is left alone, what is broken go
   const storage = new FakeStorage();
   storage.setItem("theme", "dark");
   storage.setItem("hubbub ws://hub.test/v1/ws ann broken", "{");
+  storage.setItem("hubbub ws://hub.test/v1/ws ann strange", "{}");
   const world = new World(t, { user: "ann", storage });
   const errors = [];
   world.hub.on("error", (error) => errors.push(error.name));
   await world.connected();
-  assert.deepEqual(errors, ["SyntaxError"]);
+  assert.deepEqual(errors.sort(), ["Error", "SyntaxError"]);
   assert.equal(storage.length, 1);
   assert.equal(storage.getItem("theme"), "dark");
 });
@@ -498,4 +500,29 @@ test("two tabs with one storage do not lose each other's messages", async (t) =>
   one.socket.ack(one.socket.take("publish"), 1);
   await settle();
   assert.equal(storage.length, 1);
+});
+
+test("a closed client does not keep Node alive, whatever it was waiting for", () => {
+  const program = `
+    import { Hubbub } from "./test/subject.mjs";
+    class Busy {
+      constructor() { setTimeout(() => this.say({ type: "connected", user_id: "ann", ping_interval: 25 })); }
+      say(frame) { this.onmessage?.({ data: JSON.stringify(frame) }); }
+      close() {}
+      send(text) {
+        const { id } = JSON.parse(text);
+        const error = { type: "error", code: "unavailable", message: "busy", retry: true };
+        this.say({ ...error, id, retry_after: 1000 });
+      }
+    }
+    const hub = new Hubbub("ws://hub.test", { user: "ann", WebSocket: Busy });
+    hub.join("tea").history().catch(() => {});
+    hub.publish("jam", 1).catch(() => {});
+    hub.on("state", ({ state }) => state === "connected" && setTimeout(() => hub.close()));`;
+  const done = spawnSync(process.execPath, ["--input-type=module", "-e", program], {
+    cwd: new URL("..", import.meta.url),
+    timeout: 60_000,
+    encoding: "utf8",
+  });
+  assert.deepEqual([done.status, done.stderr], [0, ""]);
 });

@@ -548,6 +548,13 @@ test("history outlives the connection, and comes after the join", async (t) => {
   assert.deepEqual((await page).messages, []);
 });
 
+test("history of a closed client rejects at once", async (t) => {
+  const world = new World(t);
+  const room = await world.room("tea");
+  world.hub.close();
+  await assert.rejects(room.history(), { code: "closed" });
+});
+
 test("history that is refused rejects with the server's code", async (t) => {
   const world = new World(t);
   const room = await world.room("tea");

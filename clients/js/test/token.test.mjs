@@ -113,6 +113,22 @@ test("a token that arrives after its connection was lost is not sent on the next
   assert.equal(offered(world), "bearer.t9");
 });
 
+test("nor does one that was given up for too slow take the place of a newer one", async (t) => {
+  const given = [];
+  const getToken = () => new Promise((resolve) => given.push(resolve));
+  const world = new World(t, { getToken });
+  await settle();
+  await world.pass(15);
+  await world.pass(2);
+  assert.equal(given.length, 2);
+  given[1]("newer");
+  await world.connected({ expires_in: 100, ping_interval: 1e6 });
+  given[0]("older");
+  await settle();
+  await world.again();
+  assert.equal(offered(world), "bearer.newer");
+});
+
 test("one that ran out while away is renewed before connecting", async (t) => {
   const world = new World(t, { getToken: tokens() });
   await world.connected({ expires_in: 60 });
