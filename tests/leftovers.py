@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from adapters.memory.presence import MemoryPresence
 from entrypoints.container import Container
 
+_NAMELESS = re.compile(r"Task-\d+\Z")
 _OURS = tuple(
     str(Path(__file__).parents[1] / package) + os.sep
     for package in ("domain", "application", "adapters", "entrypoints")
@@ -41,8 +43,10 @@ def _seats(presence: object) -> int:
 
 
 def our_tasks() -> set[asyncio.Task[Any]]:
-    """Tasks of the running loop that run code of the server."""
-    return {task for task in asyncio.all_tasks() if _file(task).startswith(_OURS)}
+    """Tasks of the running loop that run code of the server, but for those of the node: they have
+    names, and make each other when it begins."""
+    tasks = {task for task in asyncio.all_tasks() if _NAMELESS.match(task.get_name())}
+    return {task for task in tasks if _file(task).startswith(_OURS)}
 
 
 def _file(task: asyncio.Task[Any]) -> str:

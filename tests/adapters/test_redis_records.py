@@ -24,7 +24,7 @@ CHAT = RoomId("chat")
 KEEP = Retention(100, 600.0)
 NAMES = st.from_regex(r"[A-Za-z0-9_.:@~-]{1,128}\Z", fullmatch=True)
 TOKENS = st.from_regex(r"[A-Za-z0-9_-]{1,40}\Z", fullmatch=True)
-DATA = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1)
+DATA = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), min_size=1)
 
 
 def record(draft: Draft, seq: int = 7, start: int = 3, previous: str = "t0") -> bytes:
