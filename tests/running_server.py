@@ -109,6 +109,7 @@ class RunningServer:
     """
 
     _background: ClassVar[WeakSet[asyncio.Task[Any]]] = WeakSet()  # tasks of all servers' own
+    _serving: ClassVar[int] = 0  # servers, whose connections have tasks in the same loop
 
     def __init__(self, settings: Settings, *, lane: bool = True) -> None:
         """Without `lane` under uvicorn's own protocol classes, as under any ASGI server."""
@@ -147,6 +148,7 @@ class RunningServer:
     async def start(self) -> None:
         # Without `serve`, which takes over the signals of the process.
         self._running = asyncio.create_task(self._server._serve())
+        RunningServer._serving += 1
         await until(lambda: self._server.started or self.stopped)
         assert self._server.started, self.log.text
         self._background.update(our_tasks())
@@ -249,6 +251,7 @@ class RunningServer:
             if not running.done():
                 await self._leaves_nothing()
         finally:
+            RunningServer._serving -= 1
             self._server.should_exit = True
             await running
             self._undo.close()
@@ -263,7 +266,7 @@ class RunningServer:
     def _left(self) -> dict[str, float]:
         state = self._server.server_state
         found = {
-            **held(self.container, self._background),
+            **held(self.container, self._background if self._serving == 1 else our_tasks()),
             "rooms that are told": self.metric("rooms"),
             "sockets": float(len(state.connections)),
             "descriptors": float(open_connections(self.port)),
