@@ -9,11 +9,13 @@ Its rules:
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from application.live_room import Group, LiveRoom
 from application.ports.encoding import Dialect
 from application.ports.metrics import Metrics
+from application.sampling import Sampling
 from application.session import Membership
 from domain.message import Message
 
@@ -21,9 +23,13 @@ from domain.message import Message
 class FanOut:
     """Sends to the live members of rooms. One for a hub."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`clock`: seconds, finer than the loop's."""
         self._metrics = metrics
+        self._clock = clock
         self._dirty: list[Group] = []
+        self._began = 0.0  # when the first of them got something in this turn
+        self._sampling = Sampling()
 
     def add(self, live: LiveRoom, membership: Membership) -> None:
         """Take a member live: it gets what is delivered from now on."""
@@ -66,7 +72,7 @@ class FanOut:
         """Send every live member what `frame_of` makes of its dialect."""
         for group in live.groups.values():
             frame = frame_of(group.dialect)
-            if frame is not None and group.queue(frame):
+            if frame is not None and group.notify(frame):
                 self._mark(group)
 
     def send_held(self, membership: Membership) -> None:
@@ -76,7 +82,7 @@ class FanOut:
             return
         message, skipped = taken
         self._metrics.count("conflated", skipped)
-        self._metrics.count("deliveries")
+        self._metrics.count("deliveries", label="message")
         membership.session.send(membership.session.dialect.message(message, skipped))
 
     def flush(self) -> None:
@@ -84,15 +90,25 @@ class FanOut:
         dirty, self._dirty = self._dirty, []
         for group in dirty:
             self.flush_group(group)
+        if self._sampling.due(self._began):
+            # Behind the writing, which the transports have put off until after this.
+            asyncio.get_running_loop().call_soon(self._written, self._began)
+
+    def _written(self, began: float) -> None:
+        self._metrics.observe("fan_out_seconds", self._clock() - began)
 
     def flush_group(self, group: Group) -> None:
         sent = group.flush()
         if sent:
-            self._metrics.count("deliveries", sent)
+            self._metrics.count("deliveries", sent, "message")
+        if group.told:
+            self._metrics.count("deliveries", group.told, "notice")
+            group.told = 0
 
     def _mark(self, group: Group) -> None:
         self._dirty.append(group)
         if len(self._dirty) == 1:
+            self._began = self._clock()
             asyncio.get_running_loop().call_soon(self.flush)
 
     def _send_to_others(self, group: Group, frame: bytes, skipped: Membership) -> None:
@@ -100,7 +116,7 @@ class FanOut:
         for transport, membership in group.transports.items():
             if membership is not skipped:
                 transport.push(frame)
-        self._metrics.count("deliveries", len(group.transports) - 1)
+        self._metrics.count("deliveries", len(group.transports) - 1, "message")
 
     def _conflate(self, live: LiveRoom, message: Message) -> None:
         """Members who keep up get every message; the others the newest once they can take it, and
@@ -119,4 +135,4 @@ class FanOut:
                     sent += 1
                 elif message.seq:
                     membership.hold_back(message)
-            self._metrics.count("deliveries", sent)
+            self._metrics.count("deliveries", sent, "message")

@@ -41,9 +41,12 @@ class Hub(BrokerListener, PresenceListener):
         self.sessions: dict[SessionId, Session] = {}
         self._users: dict[UserId, set[Session]] = {}
         metrics.gauge("sessions", lambda: len(self.sessions))
+        metrics.gauge("users", lambda: len(self._users))
         metrics.gauge("rooms", lambda: len(self._rooms))
         metrics.gauge("history_rooms", lambda: broker.held.rooms)
         metrics.gauge("history_bytes", lambda: broker.held.bytes)
+        metrics.gauge("outbox_bytes", self._waiting)
+        metrics.gauge("outboxes_over_half", self._nearly_cut)
 
     # Sessions
 
@@ -62,6 +65,17 @@ class Hub(BrokerListener, PresenceListener):
     def sessions_of(self, user: UserId) -> Collection[Session]:
         """The sessions a user has on this node."""
         return self._users.get(user, ())
+
+    def _waiting(self) -> int:
+        """Bytes for all sessions together."""
+        return sum(session.transport.backlog for session in self.sessions.values())
+
+    def _nearly_cut(self) -> int:
+        """Sessions that leave more than half of what may wait for them untaken."""
+        return sum(
+            2 * session.transport.backlog > session.limits.outbox_bytes
+            for session in self.sessions.values()
+        )
 
     # Rooms
 

@@ -12,16 +12,24 @@ _MAX_PENDING = 128 * 1024  # bytes a group gathers within one loop turn before i
 
 
 class Group:
-    """The live members of one room who speak one dialect."""
+    """The live members of one room who speak one dialect. `told` counts the notices that went out
+    in all, for whoever sets it back."""
 
-    __slots__ = ("_pending", "_sent", "_size", "dialect", "transports")
+    __slots__ = ("_notices", "_pending", "_sent", "_size", "dialect", "told", "transports")
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.transports: dict[Transport, Membership] = {}
         self._pending: list[bytes] = []
         self._size = 0
+        self._notices = 0  # of those pending
         self._sent = 0
+        self.told = 0
+
+    def notify(self, frame: bytes) -> bool:
+        """As `queue`, for a frame that is no message."""
+        self._notices += 1
+        return self.queue(frame)
 
     def queue(self, frame: bytes) -> bool:
         """Add a frame for everybody. Returns whether it is the first since the last flush."""
@@ -33,7 +41,7 @@ class Group:
         return len(self._pending) == 1
 
     def flush(self) -> int:
-        """Hand what is queued to every member. Returns how many frames went out in all since the
+        """Hand what is queued to every member. Returns how many messages went out in all since the
         last time."""
         if self._pending:
             self._send()
@@ -47,7 +55,10 @@ class Group:
         self._size = 0
         for transport in self.transports:
             transport.push(frames)
-        self._sent += len(pending) * len(self.transports)
+        self._sent += (len(pending) - self._notices) * len(self.transports)
+        if self._notices:
+            self.told += self._notices * len(self.transports)
+            self._notices = 0
 
 
 class LiveRoom:

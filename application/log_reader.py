@@ -180,7 +180,7 @@ class LogReader:
         else:
             frame = group.dialect.resync(live.room.id, replay)
             if frame is not None:
-                group.queue(frame)
+                group.notify(frame)
                 self._fan_out.flush_group(group)
         for membership in memberships:
             _move_entry(membership, replay)

@@ -57,9 +57,19 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether clients are well off here."""
-        if not self.running or self.draining:
-            return False
-        return self._broker.healthy and self._authenticator.healthy
+        return self.trouble is None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why clients are not well off here: `starting`, `draining`, `store` when drafts do not
+        get through or messages do not arrive, or `keys` when tokens cannot be checked."""
+        if self.draining:
+            return "draining"
+        if not self.running:
+            return "starting"
+        if not self._broker.healthy:
+            return "store"
+        return None if self._authenticator.healthy else "keys"
 
     @property
     def notices_losses(self) -> bool:

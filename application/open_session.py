@@ -1,9 +1,9 @@
 """Use case: somebody is let in."""
 
 import random
-import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 
 from application.close_session import CloseSession
 from application.hub import Hub
@@ -35,9 +35,11 @@ class OpenSession:
         self._metrics = metrics
         self._limits = limits
         self._wall = wall
+        self._limited = partial(metrics.count, "rate_limited", 1)
 
     def __call__(
         self,
+        connection: SessionId,
         identity: Identity,
         transport: Transport,
         dialect: Dialect,
@@ -47,13 +49,14 @@ class OpenSession:
     ) -> Session:
         """Raises OverCapacity when the user has as many connections as one may have.
 
-        `now` is the loop's time. `heard` replaces the transport's idea of a sign of life."""
+        `connection` is a name that no other has. `now` is the loop's time. `heard` replaces the
+        transport's idea of a sign of life."""
         limits = self._limits
         if len(self._hub.sessions_of(identity.user)) >= limits.sessions_per_user:
             raise OverCapacity(f"a user may have {limits.sessions_per_user} connections")
         fraction = random.uniform(0.5, 1)
         session = Session(
-            SessionId(secrets.token_urlsafe(12)),
+            connection,
             identity,
             transport,
             dialect,
@@ -64,6 +67,7 @@ class OpenSession:
             wall=self._wall,
             on_close=self._close,
             on_drained=self._hub.drained,
+            on_limited=self._limited,
         )
         transport.attach(session)
         self._hub.register(session)

@@ -10,6 +10,7 @@ from application.ports.broadcasting import Broker, Published, Receipt
 from application.ports.metrics import Metrics
 from application.ports.presence import Presence
 from application.requests import RequestRates
+from application.sampling import Sampling
 from application.session import Session
 from domain.errors import HubbubError, RateLimited
 from domain.grants import Caller, Identity
@@ -44,6 +45,7 @@ class PublishMessage:
         self._metrics = metrics
         self._rates = rates
         self._now = now
+        self._sampling = Sampling()
         # Of rooms with a rate of their own, the least recently used first. Kept beside the live
         # rooms: leaving and coming back must not fill a bucket.
         self._buckets: OrderedDict[RoomId, TokenBucket] = OrderedDict()
@@ -107,8 +109,19 @@ class PublishMessage:
     def _submit(self, room: Room, draft: Draft, receipt: Receipt) -> None:
         if room.options.rate is not None:
             self._throttle(room.id, room.options.rate)
-        self._metrics.count("messages_published")
+        kind = "ephemeral" if draft.ephemeral else "numbered"
+        self._metrics.count("messages_published", 1, kind)
+        now = self._now()
+        if self._sampling.due(now):
+            receipt = self._timed(receipt, now)
         self._broker.submit(draft, room.options.keep, receipt)
+
+    def _timed(self, receipt: Receipt, began: float) -> Receipt:
+        def settle(told: Published | HubbubError) -> None:
+            self._metrics.observe("publish_seconds", self._now() - began)
+            receipt(told)
+
+        return settle
 
     def _rules(self, room: RoomId) -> Room:
         live = self._hub.find(room)
@@ -132,4 +145,5 @@ class PublishMessage:
         self._buckets.move_to_end(room)
         wait = bucket.take(self._now())
         if wait:
+            self._metrics.count("rate_limited", label="room")
             raise RateLimited(f"{room} takes {rate:g} messages/s", retry_after=wait)

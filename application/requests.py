@@ -4,11 +4,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from application.ports.metrics import Metrics
 from domain.errors import RateLimited
 from domain.grants import Caller, Identity
 from domain.identifiers import UserId
 from domain.throttle import TokenBucket
 
+_LIMITS = ("messages", "commands")
 _MAX_USERS = 10_000  # whose buckets are kept; the least recently seen are forgotten
 
 
@@ -18,12 +20,14 @@ class RequestRates:
 
     def __init__(
         self,
+        metrics: Metrics,
         *,
         messages: tuple[float, float],
         commands: tuple[float, float],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Each is a rate a second (0: none) and a burst."""
+        self._metrics = metrics
         self._rates = (messages, commands)
         self._now = now
         self._users: OrderedDict[UserId, tuple[TokenBucket, TokenBucket]] = OrderedDict()
@@ -41,6 +45,7 @@ class RequestRates:
             return
         wait = self._buckets(caller.user)[which].take(self._now())
         if wait:
+            self._metrics.count("rate_limited", label=_LIMITS[which])
             raise RateLimited("too fast", retry_after=wait)
 
     def _buckets(self, user: UserId) -> tuple[TokenBucket, TokenBucket]:

@@ -26,7 +26,8 @@ LATE = 1.0  # seconds after which a timer of ours counts as late
 
 class SessionLimits(NamedTuple):
     """Per connection. Rates are per second, 0 is off; `rooms` does not count the personal one.
-    `page_bytes`: of a page of history, so that one fits into an outbox that is not full."""
+    `page_bytes`: of a page of history, so that one fits into an outbox that is not full.
+    `outbox_bytes`: what may wait before it is cut."""
 
     rooms: int = 128
     page_bytes: int = MAX_PAGE_BYTES
@@ -37,6 +38,7 @@ class SessionLimits(NamedTuple):
     ping_interval: float = 25.0
     ping_timeout: float = 10.0
     sessions_per_user: int = 100
+    outbox_bytes: int = 1_048_576
 
 
 class Arrival(NamedTuple):
@@ -64,6 +66,7 @@ class Session(TransportListener):
         "_loop",
         "_on_close",
         "_on_drained",
+        "_on_limited",
         "_publishes",
         "_pulse",
         "_waiting",
@@ -95,7 +98,9 @@ class Session(TransportListener):
         wall: Callable[[], float],
         on_close: Callable[["Session", int], None],
         on_drained: Callable[["Session"], None],
+        on_limited: Callable[[str], None],
     ) -> None:
+        """`on_limited` is told which limit somebody too fast has hit."""
         self.id = session
         self.identity = identity
         self.transport = transport
@@ -116,6 +121,7 @@ class Session(TransportListener):
         self.opened_at = wall()
         self._on_close = on_close
         self._on_drained = on_drained
+        self._on_limited = on_limited
         self._closed = False
         self._waiting: asyncio.Future[None] | None = None
         self.close_code: int | None = None  # there once the session begins to end
@@ -145,16 +151,17 @@ class Session(TransportListener):
 
     def admit_publish(self) -> None:
         """Count a message. Raises RateLimited; ends the session of a client that goes on."""
-        self._admit(self._publishes)
+        self._admit(self._publishes, "messages")
 
     def admit_command(self) -> None:
         """Count anything else a client asks for. Like `admit_publish`."""
-        self._admit(self._commands)
+        self._admit(self._commands, "commands")
 
-    def _admit(self, throttle: Throttle) -> None:
+    def _admit(self, throttle: Throttle, limit: str) -> None:
         now = self._loop.time()
         wait = throttle.take(now)
         if wait:
+            self._on_limited(limit)
             if throttle.ignored(now):
                 self.end(RATE_LIMITED)
             # Refusing costs as much as serving: whoever is too fast waits, not we.

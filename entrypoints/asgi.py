@@ -3,29 +3,33 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from domain.origins import OriginPolicy
+from entrypoints.bind import is_loopback
 from entrypoints.container import Container
 from entrypoints.http.api.describe import completed
 from entrypoints.http.api.operations import Cases, Operations
 from entrypoints.http.api.router import api_routers
 from entrypoints.http.api.sessions import Sessions
 from entrypoints.http.events import EventDoor
-from entrypoints.http.operations import operations_router
+from entrypoints.http.operations import documents_router, metrics_router, probes_router
 from entrypoints.http.origins import OriginGuard
 from entrypoints.http.page import page_router
 from entrypoints.http.refusals import NoRoute
 from entrypoints.http.siblings import Siblings
-from entrypoints.settings import Settings, load_settings
+from entrypoints.settings import Settings, SettingsError, load_settings
 from entrypoints.wire.tutorial import Lobby, Scalable, TextRoom
 from entrypoints.ws.connection import Door, Doorway, no_such_door
 from entrypoints.ws.gate import Gate
@@ -49,6 +53,7 @@ class Hubbub(FastAPI):
     """
 
     doors: Router
+    operations: FastAPI | None = None  # what has a port of its own, if anything has
 
     def openapi(self) -> dict[str, Any]:
         """The document of the HTTP API, made when somebody asks for it first."""
@@ -65,8 +70,13 @@ class Hubbub(FastAPI):
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The whole server. Without settings they are read from the environment and hubbub.toml,
-    so that `uvicorn --factory entrypoints.asgi:create_app` works as well."""
-    return assemble(build_container(settings or load_settings(os.environ, None, {})))
+    so that `uvicorn --factory entrypoints.asgi:create_app` works as well.
+
+    Raises SettingsError, also for a second port: there is nobody who would open it."""
+    settings = settings or load_settings(os.environ, None, {})
+    if settings.operations.port is not None:
+        raise SettingsError("HUBBUB_OPERATIONS__PORT is opened by `hubbub serve` only")
+    return assemble(build_container(settings))
 
 
 def build_container(settings: Settings) -> Container:
@@ -79,7 +89,7 @@ def build_container(settings: Settings) -> Container:
     return container
 
 
-def assemble(container: Container, folder: Path | None = None) -> FastAPI:
+def assemble(container: Container, folder: Path | None = None) -> Hubbub:
     """The application around a wired container. `folder` is where workers find each other."""
     node, settings, metrics = container.node(), container.settings(), container.metrics()
     siblings = Siblings(folder, container.node_name())
@@ -95,19 +105,26 @@ def assemble(container: Container, folder: Path | None = None) -> FastAPI:
             yield
             running.cancel()
 
+    on_one_port = settings.operations.port is None
     app = Hubbub(
         title="hubbub",
         version=version("hubbub"),
         summary="Real-time rooms over WebSocket",
-        docs_url="/docs" if settings.show_pages else None,
+        openapi_url="/openapi.json" if on_one_port else None,
+        docs_url="/docs" if settings.show_pages and on_one_port else None,
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
     )
     app.add_middleware(OriginGuard, policy=container.origins())
-    app.include_router(
-        operations_router(node=node, metrics=metrics, name=container.node_name(), siblings=siblings)
-    )
+    probes = probes_router(node=node, name=container.node_name())
+    watching = [metrics_router(metrics=metrics, siblings=siblings), documents_router()]
+    app.include_router(probes)
+    if on_one_port:
+        for router in watching:
+            app.include_router(router)
+    else:
+        app.operations = _operations(container, app, [probes, *watching])
     operations = Operations(_api_cases(container, sessions))
     api = api_routers(operations, container.callers(), settings.limits.frame_bytes)
     for router in api:
@@ -118,8 +135,26 @@ def assemble(container: Container, folder: Path | None = None) -> FastAPI:
     gate = _gate(container)
     events = Route("/v1/events", _event_door(container, gate), methods=["GET"])
     app.router.routes.append(events)
-    app.doors = Router(_doors(container, gate), default=no_such_door)
+    app.doors = Router(_doors(container, gate), default=partial(no_such_door, gate))
     return app
+
+
+def _operations(container: Container, app: Hubbub, routers: Sequence[APIRouter]) -> FastAPI:
+    """What is not for clients, as an application of its own. It has the documents of `app`."""
+    found = FastAPI(openapi_url=None, redirect_slashes=False)
+    for router in routers:
+        found.include_router(router)
+
+    @found.get("/openapi.json")
+    async def document() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    settings = container.settings()
+    local = is_loopback(settings.operations.host)
+    policy = OriginPolicy(settings.origins, loopback=False, local=local)
+    found.add_middleware(OriginGuard, policy=policy)
+    found.add_exception_handler(HTTPException, NoRoute([]))
+    return found
 
 
 def _gate(container: Container) -> Gate:
@@ -130,6 +165,7 @@ def _gate(container: Container) -> Gate:
         container.exclusions(),
         open_mode=settings.auth.mode == "open",
         admission=container.admission(),
+        metrics=container.metrics(),
         welcome=lambda: not node.draining,
         auth_timeout=settings.limits.auth_timeout,
     )
@@ -174,7 +210,10 @@ def _doors(container: Container, gate: Gate) -> list[WebSocketRoute]:
         gate, join, publish, dialect=Scalable(), user_field="client_id", room=EVERYBODY
     )
     return [
-        route("/v1/ws", MainDoor(gate, _use_cases(container), _told_limits(settings))),
+        route(
+            "/v1/ws",
+            MainDoor(gate, _use_cases(container), container.metrics(), _told_limits(settings)),
+        ),
         route("/ws", EchoDoor(gate)),
         route("/ws/binary", BinaryDoor(gate)),
         route("/ws/secure", SecureDoor(gate)),

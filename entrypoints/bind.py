@@ -7,8 +7,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 _BACKLOG = 2048  # connections that wait to be accepted
 
 _WORDS = {
-    errno.EADDRINUSE: "is in use: stop what listens there or choose another port with --port",
-    errno.EACCES: "may not be used by this user: choose a port above 1023 with --port",
+    errno.EADDRINUSE: "is in use: stop what listens there or choose another port with {option}",
+    errno.EACCES: "may not be used by this user: choose a port above 1023 with {option}",
     errno.EADDRNOTAVAIL: "is no address of this machine",
 }
 
@@ -67,12 +67,15 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def bind_problem(host: str, port: int) -> str | None:
-    """Why the server could not listen here, or None. Leaves nothing bound."""
+def bind_problem(
+    host: str, port: int, options: tuple[str, str] = ("--host", "--port")
+) -> str | None:
+    """Why the server could not listen here, or None. Leaves nothing bound. `options` say where
+    host and port are to be changed."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        return f"{host} cannot be resolved to an address: set --host to one of this machine"
+        return f"{host} cannot be resolved to an address: set {options[0]} to one of this machine"
     for family, kind, protocol, _, where in found:
         try:
             with socket.socket(family, kind, protocol) as probe:
@@ -81,5 +84,6 @@ def bind_problem(host: str, port: int) -> str | None:
                 probe.bind(where)
                 probe.listen(1)
         except OSError as error:
-            return f"{host} port {port} {_WORDS.get(error.errno or 0, error.strerror)}"
+            why = _WORDS.get(error.errno or 0, error.strerror or "cannot be listened on")
+            return f"{host} port {port} {why.format(option=options[1])}"
     return None

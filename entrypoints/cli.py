@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from entrypoints.bind import bind_problem, listen
+from entrypoints.bind import bind_problem
 from entrypoints.cli_bench import bench
 from entrypoints.cli_publish import publish
 from entrypoints.cli_rooms import history, members, rooms
@@ -22,6 +22,8 @@ from entrypoints.cli_serve import (
     file_warning,
     files_needed,
     greet,
+    listeners,
+    operations_problem,
     raise_file_limit,
     with_trial_token,
 )
@@ -222,7 +224,7 @@ def _serve(settings: Settings) -> int:
     from entrypoints.server import build_server
     from entrypoints.workers import Workers
 
-    problem = bind_problem(settings.host, settings.port)
+    problem = bind_problem(settings.host, settings.port) or operations_problem(settings)
     if problem is not None:
         raise SettingsError(problem)
     files = raise_file_limit(files_needed(settings))
@@ -234,7 +236,7 @@ def _serve(settings: Settings) -> int:
     if warning is not None:
         logging.getLogger("hubbub").warning("%s", warning)
     if settings.workers > 1:
-        return Workers(settings, listen(settings.host, settings.port)).run()
+        return Workers(settings, *listeners(settings)).run()
     # uvicorn repeats the Ctrl-C it was stopped with once everything is closed.
     with suppress(KeyboardInterrupt):
         server.run()

@@ -1,6 +1,7 @@
 """What `hubbub serve` does around the server: file descriptors, a key for trying, the greeting."""
 
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from entrypoints.bind import address
+from entrypoints.bind import address, bind_problem, listen
 from entrypoints.cli_token import Wish, mint, signing_key
 from entrypoints.settings import Settings
 
@@ -60,6 +61,22 @@ def file_warning(settings: Settings, files: FileLimit | None) -> str | None:
     )
 
 
+def operations_problem(settings: Settings) -> str | None:
+    """Why the port for operations cannot be listened on, or None."""
+    host, port = settings.operations.host, settings.operations.port
+    options = ("HUBBUB_OPERATIONS__HOST", "HUBBUB_OPERATIONS__PORT")
+    return None if port is None else bind_problem(host, port, options)
+
+
+def listeners(settings: Settings) -> tuple[list[socket.socket], list[socket.socket] | None]:
+    """Sockets for clients, and those for operations where they have a port of their own."""
+    clients = listen(settings.host, settings.port)
+    operations = settings.operations
+    if operations.port is None:
+        return clients, None
+    return clients, listen(operations.host, operations.port)
+
+
 def with_trial_token(settings: Settings) -> tuple[Settings, str | None]:
     """In open mode without a key: settings with one for this run, and a token made with it."""
     if settings.auth.mode != "open" or settings.auth.has_key:
@@ -101,6 +118,8 @@ def _facts(settings: Settings, files: FileLimit | None) -> Iterator[tuple[str, s
     if settings.workers > 1:
         yield "workers", str(settings.workers)
     yield "pages", "on" if settings.show_pages else "off"
+    if settings.operations.port is not None:
+        yield "metrics", address("http", settings.operations.host, settings.operations.port)
     yield (
         "limits",
         f"{limits.connections} connections, {limits.rooms_per_connection} rooms each, "

@@ -7,6 +7,7 @@ built synchronously and once; lifetimes belong to the node, not to the container
 import re
 import secrets
 import socket
+from collections.abc import Mapping
 
 from dependency_injector import containers, providers
 
@@ -42,6 +43,8 @@ from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
 from application.list_rooms import ListRooms
 from application.list_sessions import ListSessions
+from application.loop_lag import LoopLag
+from application.measures import MEASURES, Measure, local
 from application.node import Node, Running
 from application.open_session import OpenSession
 from application.ports.metrics import Metrics
@@ -75,6 +78,10 @@ def _store(settings: Settings) -> Store:
         raise SettingsError(f"HUBBUB_REDIS_URL: {error}") from None
 
 
+def _measures(settings: Settings) -> Mapping[str, Measure]:
+    return local() if settings.backend == "memory" else MEASURES
+
+
 def _verification_keys(auth: AuthSettings) -> list[VerificationKey]:
     keys = []
     if auth.hmac_bytes is not None:
@@ -105,12 +112,14 @@ def _session_limits(settings: Settings) -> SessionLimits:
         ping_interval=settings.ping_interval,
         ping_timeout=settings.ping_timeout,
         sessions_per_user=limits.connections_per_user,
+        outbox_bytes=limits.outbox_bytes,
     )
 
 
-def _request_rates(settings: Settings) -> RequestRates:
+def _request_rates(settings: Settings, metrics: Metrics) -> RequestRates:
     limits = settings.limits
     return RequestRates(
+        metrics,
         messages=(limits.messages_per_second, limits.messages_burst),
         commands=(limits.commands_per_second, limits.commands_burst),
     )
@@ -183,7 +192,10 @@ class Container(containers.DeclarativeContainer):
     keyspace = providers.Singleton(Keyspace)
 
     # Ports
-    metrics = providers.Singleton(PrometheusMetrics, node_name)
+    metrics = providers.Singleton(
+        PrometheusMetrics, node_name, providers.Callable(_measures, settings)
+    )
+    loop_lag = providers.Singleton(LoopLag, metrics)
     broker = providers.Selector(
         settings.provided.backend,
         memory=providers.Singleton(MemoryBroker, max_bytes=settings.provided.limits.history_bytes),
@@ -221,8 +233,8 @@ class Container(containers.DeclarativeContainer):
     )
     beneath = providers.Selector(
         settings.provided.backend,
-        memory=providers.List(),
-        redis=providers.List(store, channels),
+        memory=providers.List(loop_lag),
+        redis=providers.List(store, channels, loop_lag),
     )
     authenticator = providers.Singleton(
         JwtAuthenticator,
@@ -243,7 +255,7 @@ class Container(containers.DeclarativeContainer):
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)
     join_room = providers.Singleton(JoinRoom, hub, presence, catalog, metrics)
-    request_rates = providers.Singleton(_request_rates, settings)
+    request_rates = providers.Singleton(_request_rates, settings, metrics)
     publish_message = providers.Singleton(
         PublishMessage, hub, broker, presence, catalog, metrics, request_rates
     )

@@ -37,6 +37,7 @@ _CONTROL = re.compile(
 )
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _INDENT = "    "
+_FIELDS = "fields"  # of a record
 _MAX_LINE = 16_384  # characters of a message; what strangers send may be longer than is of use
 
 
@@ -57,6 +58,12 @@ def _escape(match: re.Match[str]) -> str:
     return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
+def fields(**known: object) -> dict[str, object]:
+    """The argument `extra` of a log call: what a program looks for in the line. In the format
+    `json` each of them is a field of its own; `console` shows the connection only."""
+    return {_FIELDS: known}
+
+
 class SafeFormatter(logging.Formatter):
     """Hands the parts of a record on, each of them safe to print."""
 
@@ -67,7 +74,18 @@ class SafeFormatter(logging.Formatter):
         except (TypeError, ValueError, KeyError):
             # Left to logging, this prints the arguments as they are.
             text = f"{record.msg} (its arguments do not fit and are left out)"
+        return self._line(text)
+
+    def _line(self, text: str) -> str:
         return visible(redact(_cut(text)))
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """What was handed in as `fields`."""
+        known: dict[str, object] = getattr(record, _FIELDS, {})
+        return {
+            name: self._line(value) if isinstance(value, str) else value
+            for name, value in known.items()
+        }
 
     def trace(self, record: logging.LogRecord) -> list[str]:
         """The lines of the traceback and the stack, none if there are none."""
@@ -80,18 +98,21 @@ class SafeFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(SafeFormatter):
-    """`12:00:00 INFO    logger: message`; a traceback follows indented, so that no line of an
-    exception's text can pass for a record."""
+    """`12:00:00 INFO    logger: [connection] message`; a traceback follows indented, so that no
+    line of an exception's text can pass for a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text of one or more lines."""
         when = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        head = f"{when} {record.levelname:<8}{record.name}: {self.message(record)}"
+        connection = self.fields(record).get("connection")
+        about = "" if connection is None else f"[{connection}] "
+        head = f"{when} {record.levelname:<8}{record.name}: {about}{self.message(record)}"
         return "\n".join([head, *(_INDENT + line for line in self.trace(record))])
 
 
 class JsonFormatter(SafeFormatter):
-    """One JSON object on one line: ts (RFC 3339, UTC), level, logger, message, and trace."""
+    """One JSON object on one line: ts (RFC 3339, UTC), level, logger, message, the fields of the
+    line (connection, door, user, code and the like), and trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -101,6 +122,7 @@ class JsonFormatter(SafeFormatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": self.message(record),
+            **self.fields(record),
         }
         trace = self.trace(record)
         if trace:

@@ -4,17 +4,19 @@ import asyncio
 import gc
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
 from application.drain import Drain
 from application.node import Node
-from entrypoints.asgi import assemble, build_container
+from entrypoints.asgi import Hubbub, assemble, build_container
 from entrypoints.logs import logging_config
+from entrypoints.operations_port import OperationsPort
 from entrypoints.settings import Settings
 
 logger = logging.getLogger("hubbub.server")
@@ -39,9 +41,12 @@ class HubbubServer(uvicorn.Server):
         drain: Drain,
         window: float,
         connected: Callable[[], int],
+        operations: OperationsPort | None = None,
     ) -> None:
-        """`connected`: how many connections there are that somebody has a session on, or had."""
+        """`connected`: how many connections there are that somebody has a session on, or had.
+        `operations` is open for as long as this runs."""
         super().__init__(config)
+        self.operations = operations
         self._node = node
         self._connected = connected
         self._drain = drain
@@ -57,6 +62,12 @@ class HubbubServer(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.operations is not None:
+            try:
+                await self.operations.open()
+            except OSError as error:
+                logger.error("HUBBUB_OPERATIONS__PORT: %s", error)
+                sys.exit(STARTUP_FAILURE)
         await super().startup(sockets)
         # What is there now stays for ever, and connections come and go by the thousand without
         # leaving cycles behind while they live: look for garbage seldom, and only in the rest.
@@ -86,9 +97,13 @@ class HubbubServer(uvicorn.Server):
             await asyncio.sleep(_TICK)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:  # uvicorn leaves the application hanging then; ours ends at once
-            await self.lifespan.shutdown()
+        try:
+            await super().shutdown(sockets)
+            if self.force_exit:  # uvicorn leaves the application hanging then; ours ends at once
+                await self.lifespan.shutdown()
+        finally:
+            if self.operations is not None:
+                await self.operations.close()
 
     async def on_tick(self, counter: int) -> bool:
         if self._node.failed:
@@ -97,11 +112,16 @@ class HubbubServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def build_server(settings: Settings, siblings: Path | None = None) -> HubbubServer:
+def build_server(
+    settings: Settings,
+    siblings: Path | None = None,
+    operations: list[socket.socket] | None = None,
+) -> HubbubServer:
     """The server for these settings, ready to `run`. `siblings` is the folder in which it finds
-    the other workers of this machine, if there are any."""
+    the other workers of this machine, if there are any, and `operations` the sockets of the port
+    for operations, if they are not its own."""
     container = build_container(settings)
-    app: FastAPI = assemble(container, siblings)
+    app = assemble(container, siblings)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -128,4 +148,29 @@ def build_server(settings: Settings, siblings: Path | None = None) -> HubbubServ
         container.drain(),
         settings.drain_window,
         connected=lambda: admission.known,
+        operations=_operations_port(settings, app, container.http_protocol(), operations),
     )
+
+
+def _operations_port(
+    settings: Settings,
+    app: Hubbub,
+    protocol: type[asyncio.Protocol],
+    sockets: list[socket.socket] | None,
+) -> OperationsPort | None:
+    host, port = settings.operations.host, settings.operations.port
+    if app.operations is None or port is None:
+        return None
+    config = uvicorn.Config(
+        app.operations,
+        host=host,
+        port=port,
+        http=protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        lifespan="off",
+    )
+    return OperationsPort(config, sockets)

@@ -36,9 +36,11 @@ from entrypoints.settings_keys import ApiKeyRule, backends, doubled, strong_key
 from entrypoints.settings_names import DELIMITER, PREFIX, Location, file_name, leaves
 from entrypoints.settings_report import Conflicts, effective, problems
 from entrypoints.settings_sections import (
+    LOOPBACK,
     AuthSettings,
     LimitSettings,
     Number,
+    OperationsSettings,
     RoomRule,
     Seconds,
     Whole,
@@ -105,7 +107,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = LOOPBACK
     port: Annotated[Whole, Field(ge=0, le=65_535)] = 8000
     workers: Annotated[Whole, Field(ge=1, le=256)] = 1
     backend: Literal["memory", "redis"] = "memory"
@@ -127,6 +129,7 @@ class Settings(BaseSettings):
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
     auth: AuthSettings = AuthSettings()
+    operations: OperationsSettings = OperationsSettings()
     limits: LimitSettings = LimitSettings()
     rooms: Annotated[list[RoomRule], NoDecode, BeforeValidator(_parsed)] = []
 
@@ -182,6 +185,7 @@ class Settings(BaseSettings):
             *self._open_to_strangers(),
             *self._missing_partners(),
             *self._unusable_tls(),
+            *self._two_ports(),
             *self._cramped(),
             *(
                 (("api_keys", number), text)
@@ -261,6 +265,18 @@ class Settings(BaseSettings):
             alone, other = ("certfile", "KEYFILE") if self.ssl_certfile else ("keyfile", "CERTFILE")
             found.append(((f"ssl_{alone}",), f"needs HUBBUB_SSL_{other} beside it"))
         return found
+
+    def _two_ports(self) -> list[tuple[Location, str]]:
+        host, port = self.operations.host, self.operations.port
+        if port is None and host != LOOPBACK:
+            return [(("operations", "host"), "needs HUBBUB_OPERATIONS__PORT beside it")]
+        if port and port == self.port:
+            text = (
+                f"is {port}, where clients come: take another port, or leave it out to have "
+                "everything on one"
+            )
+            return [(("operations", "port"), text)]
+        return []
 
     def _unusable_tls(self) -> list[tuple[Location, str]]:
         if self.ssl_certfile is None or self.ssl_keyfile is None:

@@ -10,6 +10,7 @@ from pydantic import model_validator as validator
 from domain.options import PresenceMode, PublishPolicy, RoomCatalog, RoomOptions
 from entrypoints.bind import is_loopback
 
+LOOPBACK = "127.0.0.1"
 MIN_SECRET = 32  # bytes of an HMAC secret
 # What stands in the documents in the place of a secret; whoever reads them could use it.
 _PUBLISHED = frozenset(
@@ -127,6 +128,13 @@ class LimitSettings(Section):
     handshakes_burst: AtLeastOne = 1_000
     unauthenticated: AtLeastOne = 1_000
     auth_timeout: Seconds = 5.0
+
+
+class OperationsSettings(Section):
+    """Where metrics and documents are, if not where clients are. `port` None: there."""
+
+    host: Annotated[str, Field(min_length=1)] = LOOPBACK
+    port: Annotated[Whole, Field(ge=0, le=65_535)] | None = None
 
 
 class RoomRule(Section):

@@ -38,9 +38,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Workers:
     """As many as `settings.workers`. TERM and INT are passed on as TERM; so is a second one."""
 
-    def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: list[socket.socket],
+        operations: list[socket.socket] | None = None,
+    ) -> None:
+        """`operations` are the sockets of the port for operations, if there is one: any worker
+        answers there, for all of them."""
         self._settings = settings
         self._sockets = sockets
+        self._operations = operations
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[SpawnProcess, float] = {}  # and when each was started
         self._due: list[float] = []  # when to start another
@@ -55,6 +63,7 @@ class Workers:
                 for _ in range(self._settings.workers):
                     self._start(folder)
                 logger.info("%s workers, running on %s", self._settings.workers, self._url())
+                self._tell_operations()
                 while self._processes or self._due:
                     self._watch(folder)
         finally:
@@ -65,9 +74,17 @@ class Workers:
         port = self._sockets[0].getsockname()[1]
         return address("https" if self._settings.tls else "http", self._settings.host, port)
 
+    def _tell_operations(self) -> None:
+        if self._operations is not None:
+            port = self._operations[0].getsockname()[1]
+            where = address("http", self._settings.operations.host, port)
+            logger.info("operations at %s", where)
+
     def _start(self, folder: Path) -> None:
         process = self._context.Process(
-            target=work, args=(self._settings, self._sockets, folder), name="hubbub worker"
+            target=work,
+            args=(self._settings, self._sockets, folder, self._operations),
+            name="hubbub worker",
         )
         process.start()
         self._processes[process] = time.monotonic()
@@ -115,12 +132,18 @@ class Workers:
                 signal.signal(number, handler)
 
 
-def work(settings: Settings, sockets: list[socket.socket], folder: Path) -> None:
-    """One worker, from start to end. `folder` is where workers find each other."""
+def work(
+    settings: Settings,
+    sockets: list[socket.socket],
+    folder: Path,
+    operations: list[socket.socket] | None = None,
+) -> None:
+    """One worker, from start to end. `folder` is where workers find each other, `operations` the
+    sockets of the port for operations."""
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     logging.config.dictConfig(logging_config(settings.log_level, settings.log_format))
-    server = build_server(settings, folder)
+    server = build_server(settings, folder, operations)
     server.run(sockets)
     sys.exit(server.exit_code)
 

@@ -169,6 +169,12 @@ class RunningServer:
     def ws_url(self) -> str:
         return f"{'wss' if self.settings.tls else 'ws'}://127.0.0.1:{self.port}"
 
+    @property
+    def operations_url(self) -> str:
+        """Where operations are, if they have a port of their own."""
+        assert self._server.operations is not None
+        return f"http://127.0.0.1:{self._server.operations.port}"
+
     # Clients
 
     async def connect(self, path: str, **options: Any) -> Peer:

@@ -15,6 +15,7 @@ from adapters.redis.channels import Channels
 from adapters.redis.feed import Surroundings
 from adapters.redis.feeds import Feeds
 from adapters.redis.keyspace import Keyspace
+from adapters.redis.lag import Lag
 from adapters.redis.publisher import Publisher
 from adapters.redis.room_log import RoomLog
 from adapters.redis.store import Store
@@ -54,9 +55,9 @@ class RedisBroker(Broker):
         self._clock = clock
         self._terms = Terms(store, names.term)
         self._log = RoomLog(store, names, self._terms, metrics)
-        around = Surroundings(channels, self._log, metrics, clock)
+        around = Surroundings(channels, self._log, metrics, clock, Lag(metrics, wall))
         self._feeds = Feeds(store, names, self._terms, around, max_bytes)
-        self._publisher = Publisher(store, names, self._feeds, self._terms, wall)
+        self._publisher = Publisher(store, names, self._feeds, self._terms, metrics, wall)
 
     @property
     def healthy(self) -> bool:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from adapters.redis.channels import ChannelListener, Channels
 from adapters.redis.keyspace import RoomKeys
+from adapters.redis.lag import Lag
 from adapters.redis.records import EPHEMERAL, MESSAGE, Decoder, UnreadableRecord, decode_ephemeral
 from adapters.redis.replica import Replica
 from adapters.redis.room_log import RoomLog, note_unreadable
@@ -43,6 +44,7 @@ class Surroundings(NamedTuple):
     log: RoomLog
     metrics: Metrics
     clock: Callable[[], float]
+    lag: Lag
 
 
 class Feed(ChannelListener):
@@ -75,7 +77,7 @@ class Feed(ChannelListener):
         self._decode = Decoder(room).decode
         self._owner = owner
         self._listener = listener
-        self._channels, self._log, self._metrics, self._clock = around
+        self._channels, self._log, self._metrics, self._clock, self._lag = around
 
     @property
     def timeline(self) -> Timeline | None:
@@ -113,6 +115,7 @@ class Feed(ChannelListener):
         if replica.receive(record, now):
             self.used_at = now
             self._owner.grown(self)
+            self._lag.note(now, record.message.ts)
             self._listener.deliver(record.message)
         elif not replica.live and self.is_open:
             self._owner.stale(self)

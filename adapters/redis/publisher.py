@@ -15,6 +15,7 @@ from adapters.redis.records import encode_ephemeral, kept, tail
 from adapters.redis.store import Script, Store
 from adapters.redis.terms import Terms
 from application.ports.broadcasting import Published, Receipt
+from application.ports.metrics import Metrics
 from domain.errors import HubbubError, KeyConflict, OutcomeUnknown, Unavailable
 from domain.message import Draft
 from domain.options import Retention
@@ -30,12 +31,14 @@ class Publisher:
         keyspace: Keyspace,
         feeds: Feeds,
         terms: Terms,
+        metrics: Metrics,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._room = keyspace.room
         self._feeds = feeds
         self._terms = terms
+        self._metrics = metrics
         self._wall = wall
         self._script = Script("publish")
         self._id_prefix = secrets.token_urlsafe(9)
@@ -73,7 +76,10 @@ class Publisher:
             if type(reply) is Copied:
                 reply, enough = reply
             outcome = _outcome(reply, message_id, draft, enough)
-            if feed is not None and type(outcome) is Published and outcome.position is not None:
+            if isinstance(outcome, HubbubError):
+                self._failed(outcome, receipt)
+                return
+            if feed is not None and outcome.position is not None:
                 feed.acknowledged(outcome.position)
             receipt(outcome)
 
@@ -85,7 +91,11 @@ class Publisher:
         if self._store.send_command(feed, (self._command, feed, payload)):
             receipt(Published(None, ""))
         else:
-            receipt(Unavailable("the store cannot be reached"))
+            self._failed(Unavailable("the store cannot be reached"), receipt)
+
+    def _failed(self, error: HubbubError, receipt: Receipt) -> None:
+        self._metrics.count("publish_failures", label=error.code)
+        receipt(error)
 
 
 def _outcome(

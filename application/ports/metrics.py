@@ -1,4 +1,4 @@
-"""Port: counters and gauges somebody may watch."""
+"""Port: counters, gauges and histograms somebody may watch."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,19 +11,23 @@ NOBODY: Mapping[str, bytes] = MappingProxyType({})
 class Metrics(Protocol):
     """Counts events. Cheap enough for once per message; never called once per recipient.
 
-    Names are Prometheus style without prefix (`messages_published`); `label` is the value of the
-    one label a counter may have, from a small fixed set: never a room or a user.
+    Names are those of `application/measures.py`, which says what each is and what labels it has.
+    Every method raises ValueError for a name that is not there, or not of that kind.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def count(self, name: str, amount: float = 1, label: str = "") -> None:
-        """Add to a counter."""
+        """Add to a counter. `label` is the value of its label, if it has one."""
 
     @abstractmethod
     def gauge(self, name: str, read: Callable[[], float]) -> None:
         """Name a value to be read whenever somebody looks."""
+
+    @abstractmethod
+    def observe(self, name: str, seconds: float) -> None:
+        """Note in a histogram how long something took."""
 
     @abstractmethod
     def read(self) -> Mapping[str, float]:

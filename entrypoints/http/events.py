@@ -7,7 +7,6 @@ is told so in the id of that event: the browser hands it in with its return, and
 """
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,6 +19,7 @@ from application.ports.transport import Transport
 from application.session import Session
 from domain.errors import Forbidden, HubbubError, NotGranted
 from domain.grants import Action, Backend, Identity
+from domain.identifiers import SessionId
 from entrypoints.http.api.callers import KeyRing
 from entrypoints.http.event_request import MAX_ROOMS, EventRequest, read_request
 from entrypoints.http.refusals import refusal
@@ -27,12 +27,10 @@ from entrypoints.wire import replies
 from entrypoints.wire.errors import wire_of
 from entrypoints.wire.event_ids import OUT, Stamps, bookmark_of
 from entrypoints.wire.events import Events, farewell, opening
-from entrypoints.ws.connection import fail
+from entrypoints.ws.connection import fail, logged
 from entrypoints.ws.credentials import Scope, header
-from entrypoints.ws.gate import RETRY_AFTER, Gate, arrival, guest
+from entrypoints.ws.gate import RETRY_AFTER, Gate, arrival, guest, new_connection
 from entrypoints.ws.inbox import Receive, Send
-
-logger = logging.getLogger("hubbub.connection")
 
 Headers = list[tuple[bytes, bytes]]
 OpenStream = Callable[
@@ -78,22 +76,28 @@ class EventDoor:
         except HubbubError as error:
             await refusal(error)(scope, receive, send)
             return
+        connection = new_connection()
         try:
             if scope["method"] == "HEAD":
                 await _answer(send, 200, _HEADERS)
             elif request.over:
                 await _answer(send, 204, [])
-            elif (crowded := self._gate.crowded(scope)) is not None:
+            elif (crowded := self._gate.crowded(scope, connection)) is not None:
                 transport = await self._open_stream(scope, receive, send, _HEADERS, None)
                 await _turn_away(transport, crowded, request)
             else:
                 with self._gate.admission.inside(scope):
-                    await self._let_in(request, scope, receive, send)
+                    await self._let_in(connection, request, scope, receive, send)
         except OSError:
             return  # gone before there was a session to end
 
     async def _let_in(
-        self, request: EventRequest, scope: Scope, receive: Receive, send: Send
+        self,
+        connection: SessionId,
+        request: EventRequest,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         alone = len(request.rooms) == 1
         stamp = None if alone else self._stamps.stamp(request.rooms, request.marks)
@@ -107,18 +111,16 @@ class EventDoor:
                 identity = _nobody(backend, request)
             _check(identity, request)
             now = asyncio.get_running_loop().time()
-            session = self._open_session(identity, transport, dialect, now, arrival=arrival(scope))
+            session = self._open_session(
+                connection, identity, transport, dialect, now, arrival=arrival(scope)
+            )
         except HubbubError as error:
-            logger.info("turned away at %s: %s", scope["path"], error.code)
+            self._gate.refused(scope, connection, error.code)
             await _turn_away(transport, _goodbye(error), request)
             return
-        logger.info("%s opened at %s by %s", session.id, scope["path"], identity.user)
-        try:
+        with logged(session, scope):
             await self._begin(session, dialect, request)
             session.lost(await transport.run(_ignore))
-        finally:
-            session.lost(1006)
-            logger.info("%s closed", session.id)
 
     def _backend(self, scope: Scope) -> Backend | None:
         """Who shows an API key, in the header Authorization: addresses are kept in logs. Where

@@ -20,7 +20,7 @@ _MAX_ID_CHARACTERS = 64
 _MAX_INTEGER = 2**53  # every integer up to here is a double, so that no client rounds it
 
 Seq = Annotated[int, Meta(ge=0, le=_MAX_INTEGER)]
-_Id = (
+RequestIdField = (
     Annotated[int, Meta(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
     | Annotated[str, Meta(max_length=_MAX_ID_CHARACTERS)]
 )
@@ -31,7 +31,7 @@ _Limit = Annotated[int, Meta(ge=1)]
 class _Frame(Struct, tag_field="type", kw_only=True):
     """`null` in an optional field is the same as its absence."""
 
-    id: _Id | None = None
+    id: RequestIdField | None = None
 
 
 class PositionFields(Struct):
@@ -58,7 +58,7 @@ class Leave(_Frame, tag="leave"):
     room: str
 
 
-class _PublishFrame(_Frame, tag="publish"):
+class PublishFrame(_Frame, tag="publish"):
     room: str
     data: Any
     key: _Key | None = None
@@ -105,8 +105,8 @@ class Pong(_Frame, tag="pong"):
 
 ClientFrame = Auth | Join | Leave | Publish | History | Members | Ping | Pong
 
-_frame: Decoder[Auth | Join | Leave | _PublishFrame | History | Members | Ping | Pong] = Decoder(
-    Auth | Join | Leave | _PublishFrame | History | Members | Ping | Pong
+_frame: Decoder[Auth | Join | Leave | PublishFrame | History | Members | Ping | Pong] = Decoder(
+    Auth | Join | Leave | PublishFrame | History | Members | Ping | Pong
 )
 _object = Decoder(dict[str, Any])
 
@@ -114,7 +114,7 @@ _object = Decoder(dict[str, Any])
 def decode(text: str | bytes) -> ClientFrame:
     """One frame of protocol v1. Unknown fields are ignored."""
     frame = decode_json(_frame, text)
-    if isinstance(frame, _PublishFrame):
+    if isinstance(frame, PublishFrame):
         return _publish(frame)
     if isinstance(frame, (History, Members)):
         frame.limit = min(frame.limit, MAX_PAGE_MESSAGES)
@@ -123,7 +123,7 @@ def decode(text: str | bytes) -> ClientFrame:
     return frame
 
 
-def _publish(frame: _PublishFrame) -> Publish:
+def _publish(frame: PublishFrame) -> Publish:
     key = frame.key
     if key is not None:
         if frame.ephemeral:

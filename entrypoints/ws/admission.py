@@ -27,6 +27,13 @@ class ConnectionLimits(NamedTuple):
     burst: float = 1.0
 
 
+class Full(NamedTuple):
+    """Why there is no room for one more: `cause` as it is counted, `reason` as it is told."""
+
+    cause: str
+    reason: str
+
+
 class Admission:
     """Counts the connections of this node. One for all doors."""
 
@@ -40,15 +47,16 @@ class Admission:
         self._unknown = 0
         self._addresses: Counter[str] = Counter()
 
-    def full(self, scope: Scope) -> str | None:
-        """Why there is no room for one more, if there is none."""
+    def full(self, scope: Scope) -> Full | None:
+        """None where there is room."""
         if self._total >= self._limits.total:
-            return "over capacity"
+            return Full("connections", "over capacity")
         if self._unknown >= self._limits.unknown and token_of(scope) is None:
-            return "over capacity: too many connections without a token yet"
+            reason = "over capacity: too many connections without a token yet"
+            return Full("unauthenticated", reason)
         address = counted_address(scope)
         if address is not None and self._addresses[address] >= self._limits.per_address:
-            return "too many connections from this address"
+            return Full("address", "too many connections from this address")
         return None
 
     def rushed(self, scope: Scope) -> bool:

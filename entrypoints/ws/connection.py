@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,12 +17,16 @@ from application.ports.transport import Transport
 from application.session import Session
 from domain.errors import BadFrame, BadName, HubbubError, Internal, MessageTooLarge
 from domain.grants import Identity
+from domain.identifiers import SessionId
+from entrypoints.logs import fields
 from entrypoints.wire.errors import wire_of
 from entrypoints.ws.credentials import Scope, selected_subprotocol
-from entrypoints.ws.gate import Gate, HttpRefusal, arrival
+from entrypoints.ws.gate import Gate, HttpRefusal, arrival, new_connection
 from entrypoints.ws.inbox import Inbox, PeerGone, Receive, Send
 
 logger = logging.getLogger("hubbub.connection")
+
+NO_SUCH_DOOR = "no_such_door"
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 OpenTransport = Callable[[Scope, Receive, Send], Transport]
@@ -74,39 +80,43 @@ class Doorway:
         self._frame_limit = frame_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inbox = Inbox(receive)
+        inbox, connection = Inbox(receive), new_connection()
         try:
             await inbox.connect()
-            refusal = self._gate.refusal(scope)
+            refusal = self._gate.refusal(scope, connection)
             if refusal is not None:
                 await _refuse(scope, send, refusal)
                 return
             with self._gate.admission.inside(scope):
                 await send({"type": "websocket.accept", "subprotocol": selected_subprotocol(scope)})
-                await self._converse(scope, inbox, send)
+                await self._converse(scope, inbox, send, connection)
         except (PeerGone, OSError):
             return  # gone before there was a session to end
 
-    async def _converse(self, scope: Scope, inbox: Inbox, send: Send) -> None:
+    async def _converse(
+        self, scope: Scope, inbox: Inbox, send: Send, connection: SessionId
+    ) -> None:
         transport = self._open_transport(scope, inbox.receive, send)
         dialect = self._compressed if transport.compressed else self._door.dialect
         try:
             identity, conversation = await self._door.identify(scope, inbox)
             now = asyncio.get_running_loop().time()
             session = self._open_session(
-                identity, transport, dialect, now, conversation.heard, arrival(scope)
+                connection,
+                identity,
+                transport,
+                dialect,
+                now,
+                conversation.heard,
+                arrival(scope),
             )
         except HubbubError as error:
-            logger.info("turned away at %s: %s", scope["path"], error.code)
+            self._gate.refused(scope, connection, error.code)
             _turn_away(transport, dialect, error)
             await transport.run(_ignore)
             return
-        logger.info("%s opened at %s by %s", session.id, scope["path"], identity.user)
-        try:
+        with logged(session, scope):
             await self._run(session, conversation)
-        finally:
-            session.lost(1006)
-            logger.info("%s closed", session.id)
 
     async def _run(self, session: Session, conversation: Conversation) -> None:
         try:
@@ -140,8 +150,28 @@ class Doorway:
             fail(session)
 
 
-async def no_such_door(scope: Scope, receive: Receive, send: Send) -> None:
+@contextmanager
+def logged(session: Session, scope: Scope) -> Iterator[None]:
+    """A line when a connection begins and one when it is over, which it is at the end of this."""
+    door, user, began = scope["path"], session.identity.user, time.monotonic()
+    known = {"connection": session.id, "door": door, "user": user}
+    logger.info("opened at %s by %s", door, user, extra=fields(**known))
+    try:
+        yield
+    finally:
+        session.lost(1006)
+        seconds = round(time.monotonic() - began, 3)
+        logger.info(
+            "closed with %s after %.1f s",
+            session.close_code,
+            seconds,
+            extra=fields(**known, code=session.close_code, seconds=seconds),
+        )
+
+
+async def no_such_door(gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
     """Accept and close, so that a browser can read why and does not come back."""
+    gate.refused(scope, new_connection(), NO_SUCH_DOOR)
     code, reason, _ = BAD_REQUEST
     await receive()
     await send({"type": "websocket.accept"})
@@ -161,7 +191,7 @@ def refuse(session: Session, error: HubbubError, request: str | int | None = Non
 
 def fail(session: Session, request: str | int | None = None) -> None:
     """Log the exception being handled as a bug of ours and end this connection only."""
-    logger.error("connection %s ends on an internal error", session.id, exc_info=True)
+    logger.error("ends on an internal error", exc_info=True, extra=fields(connection=session.id))
     session.send(session.dialect.error(Internal("internal error"), request))
     session.end(INTERNAL)
 

@@ -10,14 +10,16 @@ from typing import NamedTuple
 
 from application.disconnects import OVER_CAPACITY, RESTARTING, Disconnect
 from application.ports.authentication import Authenticator
+from application.ports.metrics import Metrics
 from application.session import Arrival
 from domain.errors import BadFrame, Forbidden, TokenMissing
 from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Identity
-from domain.identifiers import UserId
+from domain.identifiers import SessionId, UserId
 from domain.origins import OriginPolicy
+from entrypoints.logs import fields
 from entrypoints.wire.inbound import Auth, decode
-from entrypoints.ws.admission import Admission
+from entrypoints.ws.admission import Admission, Full
 from entrypoints.ws.credentials import Scope, header, token_of, whole_header
 from entrypoints.ws.inbox import Inbox
 
@@ -45,6 +47,7 @@ class Gate:
         *,
         open_mode: bool,
         admission: Admission,
+        metrics: Metrics,
         welcome: Callable[[], bool],
         auth_timeout: float,
     ) -> None:
@@ -54,30 +57,50 @@ class Gate:
         self._exclusions = exclusions
         self.open_mode = open_mode
         self.admission = admission
+        self._metrics = metrics
         self._welcome = welcome
         self._auth_timeout = auth_timeout
 
-    def refusal(self, scope: Scope) -> HttpRefusal | None:
+    def refusal(self, scope: Scope, connection: SessionId) -> HttpRefusal | None:
         """Why this upgrade is refused, if it is."""
         origin = whole_header(scope, b"origin")
         scheme = "https" if scope.get("scheme") == "wss" else "http"
         if not self._origins.allows(origin, scheme, header(scope, b"host") or ""):
-            logger.warning("refused origin %s; to allow it, add it to HUBBUB_ORIGINS", origin)
+            self._metrics.count("refused_connections", label="origin")
+            logger.warning(
+                "refused origin %s; to allow it, add it to HUBBUB_ORIGINS",
+                origin,
+                extra=fields(connection=connection, cause="origin"),
+            )
             return HttpRefusal(403, "this origin may not connect")
-        crowded = self.crowded(scope)
+        crowded = self.crowded(scope, connection)
         if crowded is None:
             return None
         # At random, or whoever was turned away together would come back together.
         return HttpRefusal(503, crowded.reason, random.randint(RETRY_AFTER, 3 * RETRY_AFTER))
 
-    def crowded(self, scope: Scope) -> Disconnect | None:
+    def crowded(self, scope: Scope, connection: SessionId) -> Disconnect | None:
         """Why nobody more is let in now, if that is so. Once for each who comes."""
         if not self._welcome():
+            self.refused(scope, connection, "draining")
             return RESTARTING
         full = self.admission.full(scope)
         if full is None and self.admission.rushed(scope):
-            full = "too many new connections at once"
-        return None if full is None else OVER_CAPACITY._replace(reason=full)
+            full = Full("rush", "too many new connections at once")
+        if full is None:
+            return None
+        self.refused(scope, connection, full.cause)
+        return OVER_CAPACITY._replace(reason=full.reason)
+
+    def refused(self, scope: Scope, connection: SessionId, cause: str) -> None:
+        """Take note of somebody who is not let in."""
+        self._metrics.count("refused_connections", label=cause)
+        logger.info(
+            "turned away at %s: %s",
+            scope["path"],
+            cause,
+            extra=fields(connection=connection, door=scope["path"], cause=cause),
+        )
 
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:
         """Who this is, at any door that lets people name themselves in open mode.
@@ -124,6 +147,12 @@ class Gate:
         if not isinstance(frame, Auth):
             raise TokenMissing("the first frame must be auth")
         return frame.token
+
+
+def new_connection() -> SessionId:
+    """A name for a connection, from before it is let in until after it is gone. It is no secret:
+    logs have it, and so does the client."""
+    return SessionId(secrets.token_urlsafe(12))
 
 
 def guest() -> UserId:

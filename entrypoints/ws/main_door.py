@@ -12,6 +12,7 @@ from application.leave_room import LeaveRoom
 from application.list_members import ListMembers
 from application.ports.broadcasting import Published
 from application.ports.encoding import RequestId
+from application.ports.metrics import Metrics
 from application.publish_message import PublishMessage
 from application.read_history import ReadHistory
 from application.refresh_token import RefreshToken
@@ -21,6 +22,7 @@ from domain.grants import Identity
 from domain.identifiers import RoomId, personal_room, room_id, user_id
 from domain.position import Position
 from domain.timeline import PageRequest
+from entrypoints.logs import fields
 from entrypoints.wire import replies
 from entrypoints.wire.inbound import (
     Auth,
@@ -59,10 +61,13 @@ class UseCases(NamedTuple):
 
 
 class MainDoor(Door):
-    def __init__(self, gate: Gate, cases: UseCases, limits: Mapping[str, float]) -> None:
+    def __init__(
+        self, gate: Gate, cases: UseCases, metrics: Metrics, limits: Mapping[str, float]
+    ) -> None:
         """`limits` is told to clients as it is."""
         self._gate = gate
         self._cases = cases
+        self._metrics = metrics
         self._limits = limits
         self.dialect = V1()
 
@@ -70,7 +75,7 @@ class MainDoor(Door):
         name = query(scope, "user") if self._gate.open_mode else None
         named = None if name is None else user_id(name)
         identity = await self._gate.identify(scope, inbox, named)
-        return identity, _MainConversation(self._cases, self._limits)
+        return identity, _MainConversation(self._cases, self._metrics, self._limits)
 
 
 class _MainConversation(Conversation):
@@ -79,8 +84,9 @@ class _MainConversation(Conversation):
     _order: RoomOrder
     _pages: asyncio.Lock
 
-    def __init__(self, cases: UseCases, limits: Mapping[str, float]) -> None:
+    def __init__(self, cases: UseCases, metrics: Metrics, limits: Mapping[str, float]) -> None:
         self._cases = cases
+        self._metrics = metrics
         self._limits = limits
 
     async def begin(self, session: Session, spawn: Spawn) -> None:
@@ -107,6 +113,7 @@ class _MainConversation(Conversation):
         try:
             if not isinstance(command, Publish):
                 self._session.admit_command()
+                self._metrics.count("commands", 1, _KINDS[type(command)])
             _HANDLERS[type(command)](self, command)
         except HubbubError as error:
             refuse(self._session, error, command.id)
@@ -179,7 +186,8 @@ class _MainConversation(Conversation):
 
     def _not_entered(self, room: RoomId, error: HubbubError) -> None:
         self._session.invitations.discard(room)
-        logger.info("%s was not put into %s: %s", self._session.id, room, error.code)
+        known = fields(connection=self._session.id, room=room, code=error.code)
+        logger.info("not put into %s: %s", room, error.code, extra=known)
 
     def _leave(self, frame: Leave) -> None:
         self._order.run(frame.room, partial(self._leave_now, frame))
@@ -259,3 +267,4 @@ _HANDLERS: Mapping[type[ClientFrame], Callable[[_MainConversation, Any], None]] 
     Ping: _MainConversation._ping,
     Pong: _MainConversation._pong,
 }
+_KINDS = {kind: kind.__name__.lower() for kind in _HANDLERS}  # as they are counted

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -34,7 +36,7 @@ from application.session import Session, SessionLimits
 from domain.errors import HubbubError
 from domain.exclusions import Exclusions
 from domain.grants import OPEN_GRANTS, Grants, Identity
-from domain.identifiers import RoomId, UserId
+from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import Attendance, Snapshot
 from domain.message import Message
 from domain.options import Retention, RoomCatalog, RoomOptions
@@ -136,6 +138,7 @@ class House:
             messages_per_second=0, commands_per_second=0, ping_interval=0
         )
         self.rates = RequestRates(
+            self.metrics,
             messages=(self.limits.messages_per_second, self.limits.messages_burst),
             commands=(self.limits.commands_per_second, self.limits.commands_burst),
             now=loop.time,
@@ -170,7 +173,8 @@ class House:
         identity = Identity(UserId(user), grants, b"null", expires_at)
         transport = RecordingTransport()
         now = asyncio.get_running_loop().time()
-        session = self.open(identity, transport, dialect or self._dialect, now, heard)
+        connection = SessionId(secrets.token_urlsafe(12))
+        session = self.open(connection, identity, transport, dialect or self._dialect, now, heard)
         return Client(self, session, transport)
 
     async def member(self, user: str = "ann", room: str = "chat", **how: Any) -> "Client":
@@ -193,12 +197,12 @@ class House:
             await asyncio.wait({task})
 
     def counted(self, name: str, label: str = "") -> float:
-        """A counter as a scrape would show it."""
-        shown = f"hubbub_{name}_total{{{label}}}" if label else f"hubbub_{name}_total"
-        for line in self.metrics.render()[0].decode().splitlines():
-            if line.startswith(shown + " "):
-                return float(line.split()[-1])
-        return 0.0
+        """A counter as a scrape would show it; without a label, of all of them together."""
+        shown = re.compile(rf"hubbub_{name}_total(\{{.*{re.escape(label)}.*\}})? (\S+)")
+        lines = self.metrics.render()[0].decode().splitlines()
+        found = [match for match in map(shown.fullmatch, lines) if match]
+        assert found, f"nothing is counted as {name}"
+        return sum(float(match[2]) for match in found)
 
     def is_empty(self) -> bool:
         """Whether nothing is left of any session: none, no room, nobody in presence."""

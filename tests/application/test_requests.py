@@ -2,6 +2,7 @@
 
 import pytest
 
+from adapters.prometheus_metrics import PrometheusMetrics
 from application.requests import RequestRates
 from domain.errors import RateLimited
 from domain.grants import ALL_GRANTS, DEFAULT_GRANTS, Backend, Caller, Identity
@@ -28,7 +29,7 @@ def waits(rates: RequestRates, caller: Caller, *, publish: bool = False) -> floa
 
 def test_each_user_has_rates_of_their_own_for_both_kinds() -> None:
     clock = Clock()
-    rates = RequestRates(messages=(1, 1), commands=(1, 2), now=clock)
+    rates = RequestRates(PrometheusMetrics(), messages=(1, 1), commands=(1, 2), now=clock)
     assert [waits(rates, ANN) for _ in range(2)] == [0, 0]
     assert waits(rates, ANN) == pytest.approx(1, abs=0.01)
     assert waits(rates, BOB) == 0
@@ -39,14 +40,14 @@ def test_each_user_has_rates_of_their_own_for_both_kinds() -> None:
 
 
 def test_backends_have_none_and_a_rate_of_zero_is_none() -> None:
-    strict = RequestRates(messages=(1, 1), commands=(1, 1))
+    strict = RequestRates(PrometheusMetrics(), messages=(1, 1), commands=(1, 1))
     assert not any(waits(strict, Backend("app", ALL_GRANTS)) for _ in range(10))
-    off = RequestRates(messages=(0, 1), commands=(0, 1))
+    off = RequestRates(PrometheusMetrics(), messages=(0, 1), commands=(0, 1))
     assert not any(waits(off, ANN) for _ in range(10))
 
 
 def test_the_buckets_of_many_users_are_bounded() -> None:
-    rates = RequestRates(messages=(1, 1), commands=(1, 1), now=Clock())
+    rates = RequestRates(PrometheusMetrics(), messages=(1, 1), commands=(1, 1), now=Clock())
     assert waits(rates, ANN) == 0
     for number in range(9_999):
         assert waits(rates, Identity(UserId(f"user{number}"), DEFAULT_GRANTS)) == 0

@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from application import disconnects
 from application.disconnects import Disconnect
+from application.measures import MEASURES, Kind
 from domain.errors import HubbubError
 from domain.options import RoomOptions
 from entrypoints.asgi import Hubbub, create_app
@@ -118,14 +119,15 @@ def test_the_readme_lists_every_room_option_with_its_default() -> None:
 
 
 SETTING = re.compile(r"^#(\w+ = .*|\[\[.*\]\])$", re.MULTILINE)
-EXAMPLE_VALUE = re.compile(r"^# not set\b.*\n#(\w+) = ", re.MULTILINE)
+EXAMPLE_VALUE = re.compile(r"(?<=\n)(# not set\b.*\n)#\w+ = .*\n")
 
 
 def example(*, only_defaults: bool = False, without: str = "") -> dict[str, Any]:
     """The example with every setting in force, or only those that show their default."""
     page = EXAMPLE.read_text(encoding="utf-8")
-    left_out = EXAMPLE_VALUE.findall(page) if only_defaults else [without]
-    kept = (line for line in page.splitlines() if line[1:].partition(" = ")[0] not in left_out)
+    if only_defaults:
+        page = EXAMPLE_VALUE.sub(r"\1", page)
+    kept = (line for line in page.splitlines() if line[1:].partition(" = ")[0] != without)
     return tomllib.loads(SETTING.sub(r"\1", "\n".join(kept)))
 
 
@@ -238,7 +240,7 @@ def test_the_readme_lists_every_route_of_the_http_api() -> None:
 
 async def test_the_http_paths_of_the_readme_exist() -> None:
     (line,) = re.findall(r"^Over HTTP there are (.*)$", text("README.md"), re.MULTILINE)
-    listed = re.findall(r"`(/\w*)`", line)
+    listed = re.findall(r"`(/[\w.]*)`", line)
     assert listed
     transport = httpx.ASGITransport(create_app(Settings()))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -282,21 +284,35 @@ def test_the_architecture_lists_every_error_as_it_leaves_the_house() -> None:
     assert listed == expected
 
 
-def counted() -> set[str]:
-    """Names of metrics as a scrape shows them, from the calls that count."""
+def used() -> set[str]:
+    """Names of measures, from the calls that count, read and time."""
     source = "\n".join(
         file.read_text() for package in PACKAGES for file in (ROOT / package).rglob("*.py")
     )
-    counters = re.findall(r"metrics\.count\(\s*\"(\w+)\"", source)
-    gauges = re.findall(r"metrics\.gauge\(\s*\"(\w+)\"", source)
-    assert counters
-    assert gauges
-    names = {f"hubbub_{name}_total" for name in counters} | {f"hubbub_{name}" for name in gauges}
-    return names | {"hubbub_node_info"}
+    return set(re.findall(r"metrics\.(?:count|gauge|observe)(?:\(|, )\s*\"(\w+)\"", source))
+
+
+def test_every_measure_is_made_and_nothing_else() -> None:
+    assert used() == set(MEASURES)
+
+
+def exposed(*, shared: bool) -> dict[str, str]:
+    """Name of each metric as a scrape shows it, and its kind."""
+    return {
+        f"hubbub_{name}_total" if measure.kind is Kind.COUNTER else f"hubbub_{name}": (
+            measure.kind.value
+        )
+        for name, measure in MEASURES.items()
+        if measure.shared == shared
+    }
 
 
 def test_the_readme_lists_every_metric() -> None:
-    assert set(re.findall(r"`(hubbub_\w+)`", text("README.md"))) == counted()
+    readme = text("README.md")
+    alone = {row[0]: row[1] for row in table(readme, "metric |")}
+    assert alone == {**exposed(shared=False), "hubbub_node_info": "gauge"}
+    assert {row[0]: row[1] for row in table(readme, "metric over Redis")} == exposed(shared=True)
+    assert set(re.findall(r"`(hubbub_\w+)`", readme)) <= {*alone, *exposed(shared=True)}
 
 
 # Snippets

@@ -30,6 +30,13 @@ def admission(total: int = MANY, per_address: int = MANY, unknown: int = MANY) -
     return Admission(ConnectionLimits(total, per_address, unknown))
 
 
+def why_not(doorkeeper: Admission, whom: dict[str, Any]) -> tuple[str, str]:
+    """What is counted and what is told when there is no room."""
+    full = doorkeeper.full(whom)
+    assert full is not None
+    return full.cause, full.reason
+
+
 # In all
 
 
@@ -40,7 +47,7 @@ def test_so_many_are_let_in_and_no_more() -> None:
             assert doorkeeper.full(scope(f"192.0.2.{number}")) is None
             inside.enter_context(doorkeeper.inside(scope(f"192.0.2.{number}")))
         for address in ("192.0.2.9", "127.0.0.1", None):  # there is no exception here
-            assert doorkeeper.full(scope(address)) == "over capacity"
+            assert why_not(doorkeeper, scope(address)) == ("connections", "over capacity")
     assert doorkeeper.full(scope()) is None
 
 
@@ -107,7 +114,10 @@ def test_an_address_has_so_many_and_others_have_theirs() -> None:
         for _ in range(2):
             assert doorkeeper.full(scope("192.0.2.1")) is None
             inside.enter_context(doorkeeper.inside(scope("192.0.2.1")))
-        assert doorkeeper.full(scope("192.0.2.1")) == "too many connections from this address"
+        assert why_not(doorkeeper, scope("192.0.2.1")) == (
+            "address",
+            "too many connections from this address",
+        )
         assert doorkeeper.full(scope("192.0.2.2")) is None
         assert doorkeeper.full(scope("2001:db8::1")) is None
         with doorkeeper.inside(scope("192.0.2.2")), doorkeeper.inside(scope("192.0.2.2")):
@@ -167,7 +177,7 @@ def test_without_an_address_there_is_nobody_to_count_for() -> None:
     with doorkeeper.inside(scope(None)), doorkeeper.inside(scope(None)):
         assert doorkeeper.full(scope(None)) is None
         with doorkeeper.inside(scope(None)):
-            assert doorkeeper.full(scope(None)) == "over capacity"
+            assert why_not(doorkeeper, scope(None)) == ("connections", "over capacity")
 
 
 # Without a token
@@ -178,8 +188,8 @@ def test_so_many_may_have_yet_to_show_a_token() -> None:
     with doorkeeper.unknown():
         assert doorkeeper.full(scope()) is None
         with doorkeeper.unknown():
-            reason = doorkeeper.full(scope())
-            assert reason is not None
+            cause, reason = why_not(doorkeeper, scope())
+            assert cause == "unauthenticated"
             assert "without a token" in reason
         assert doorkeeper.full(scope()) is None
 

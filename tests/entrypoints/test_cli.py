@@ -39,6 +39,7 @@ from entrypoints.cli_serve import (
     with_trial_token,
 )
 from entrypoints.settings import AuthSettings, LimitSettings, Settings
+from entrypoints.settings_sections import OperationsSettings
 
 SECRET = "s3cret-" * 8
 # For a process in an empty folder, without the settings of whoever runs the tests.
@@ -307,6 +308,16 @@ def test_a_port_in_use_is_told() -> None:
     assert bind_problem("127.0.0.1", port) is None
 
 
+def test_a_port_for_operations_in_use_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = refusal("serve", "--port", "0", HUBBUB_OPERATIONS__PORT=port)
+    assert told == (
+        f"hubbub: 127.0.0.1 port {port} is in use: stop what listens there or choose another port "
+        "with HUBBUB_OPERATIONS__PORT\n"
+    )
+
+
 def test_a_host_that_does_not_exist_is_told() -> None:
     assert "cannot be resolved" in str(bind_problem("nowhere.invalid", 0))
 
@@ -331,6 +342,12 @@ def test_the_greeting_tells_where_and_with_what() -> None:
                  "publishes without limit", "50/s (burst 100)",
                  "4096 may be open (raised from 1024)"):  # fmt: skip
         assert part in text
+
+
+def test_the_greeting_tells_where_metrics_are_when_that_is_elsewhere() -> None:
+    elsewhere = Settings(operations=OperationsSettings(port=9100))
+    assert re.search(r"metrics +http://127\.0\.0\.1:9100\n", greeting(elsewhere))
+    assert "metrics" not in greeting(Settings())
 
 
 def test_the_greeting_of_a_server_with_tokens_shows_none() -> None:

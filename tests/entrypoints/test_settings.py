@@ -377,6 +377,33 @@ def test_redis_needs_an_address() -> None:
     )
 
 
+# --- a port for operations ---------------------------------------------------------------------
+
+
+def test_operations_are_on_the_port_of_clients_unless_told_otherwise() -> None:
+    assert Settings().operations.port is None
+    settings = load_settings({"HUBBUB_OPERATIONS__PORT": "9100"}, None, {})
+    assert (settings.operations.host, settings.operations.port) == ("127.0.0.1", 9100)
+
+
+def test_the_two_ports_differ() -> None:
+    told = problem({"HUBBUB_PORT": "9100", "HUBBUB_OPERATIONS__PORT": "9100"})
+    assert told.startswith("HUBBUB_OPERATIONS__PORT is 9100, where clients come: take another")
+    both_free = {"HUBBUB_PORT": "0", "HUBBUB_OPERATIONS__PORT": "0"}
+    assert load_settings(both_free, None, {}).operations.port == 0
+
+
+def test_an_address_for_operations_needs_their_port() -> None:
+    assert problem({"HUBBUB_OPERATIONS__HOST": "0.0.0.0"}) == (
+        "HUBBUB_OPERATIONS__HOST needs HUBBUB_OPERATIONS__PORT beside it"
+    )
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "true", "x"])
+def test_a_port_for_operations_is_one(port: str) -> None:
+    assert "HUBBUB_OPERATIONS__PORT must be" in problem({"HUBBUB_OPERATIONS__PORT": port})
+
+
 # --- TLS ---------------------------------------------------------------------------------------
 
 

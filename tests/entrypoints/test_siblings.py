@@ -66,11 +66,20 @@ def test_every_value_says_which_node_it_is_of() -> None:
     a.count("disconnects", 2, label="1000")
     b.count("disconnects", 3, label="1000")
     b.gauge("rooms", lambda: 7)
+    a.observe("publish_seconds", 0.002)
+    b.observe("publish_seconds", 0.2)
+    b.observe("publish_seconds", 0.2)
     text = a.render({"b": b.render()[0]})[0].decode()
     lines = text.splitlines()
     assert 'hubbub_disconnects_total{code="1000",node="a"} 2.0' in lines
     assert 'hubbub_disconnects_total{code="1000",node="b"} 3.0' in lines
     assert 'hubbub_rooms{node="b"} 7.0' in lines
     assert 'hubbub_node_info{node="a"} 1.0' in lines
+    assert 'hubbub_publish_seconds_bucket{le="0.0025",node="a"} 1.0' in lines
+    assert 'hubbub_publish_seconds_bucket{le="0.1",node="b"} 0.0' in lines
+    assert 'hubbub_publish_seconds_bucket{le="+Inf",node="b"} 2.0' in lines
+    assert 'hubbub_publish_seconds_count{node="b"} 2.0' in lines
+    assert 'hubbub_publish_seconds_sum{node="b"} 0.4' in lines
+    assert lines.count("# TYPE hubbub_publish_seconds histogram") == 1
     assert lines.count("# TYPE hubbub_disconnects_total counter") == 1
     assert all("node=" in line for line in lines if line.startswith(("hubbub", "process")))

@@ -8,7 +8,6 @@ import json
 import re
 from functools import partial
 from inspect import getmembers, isfunction
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -41,10 +40,7 @@ from entrypoints.wire.inbound import (
     decode_text_object,
 )
 from entrypoints.wire.v1 import V1
-
-PAGE = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
-BLOCKS = re.findall(r"^```json name=(\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-GOLDEN = dict(BLOCKS)
+from tests.golden import BLOCKS, GOLDEN, PAGE
 
 GENERAL, ANN, BOB, CLEO = RoomId("chat:general"), UserId("ann"), UserId("bob"), UserId("cleo")
 SESSION = SessionId("kq3V0m9w1ZpT4x7c")

@@ -12,6 +12,8 @@ from msgspec.json import Decoder
 from domain.errors import BadFrame, KeyConflict
 from domain.timeline import MAX_PAGE_MESSAGES
 from entrypoints.wire.canonical import decode
+from entrypoints.wire.inbound import Seq
+from entrypoints.wire.shapes import Room, User
 
 MAX_OPERATIONS = 100  # of a batch
 MAX_ROOMS = 100  # of a broadcast
@@ -19,16 +21,11 @@ MAX_KEY = 128  # characters
 MAX_REASON = 200  # characters
 MAX_INTEGER = 2**53  # every integer up to here is a double, so that no client rounds it
 _MAX_SECONDS = 1e11  # beyond that somebody counts milliseconds
-USER = r"^[A-Za-z0-9_.:@~-]{1,128}$"
-ROOM = r"^(@[A-Za-z0-9_.:@~-]{1,128}|[A-Za-z0-9_.:~-][A-Za-z0-9_.:@~-]{0,127})$"
 PRINTABLE = r"^[ -~]+$"
 
-Room = Annotated[str, Meta(extra_json_schema={"pattern": ROOM})]
-User = Annotated[str, Meta(extra_json_schema={"pattern": USER})]
 Key = Annotated[
     str, Meta(min_length=1, max_length=MAX_KEY, extra_json_schema={"pattern": PRINTABLE})
 ]
-Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
 UnixSeconds = Annotated[float, Meta(ge=0, le=_MAX_SECONDS)]

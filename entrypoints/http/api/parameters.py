@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query
 
-from entrypoints.http.api.asks import MAX_INTEGER, MAX_KEY, MAX_REASON, PRINTABLE, ROOM, USER
+from entrypoints.http.api.asks import MAX_INTEGER, MAX_KEY, MAX_REASON, PRINTABLE
+from entrypoints.wire.shapes import ROOM, USER
 
 RoomName = Annotated[str, Path(json_schema_extra={"pattern": ROOM}, examples=["chat:tea"])]
 UserName = Annotated[str, Path(json_schema_extra={"pattern": USER}, examples=["ann"])]

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Query
 from domain.grants import Caller
 from domain.timeline import MAX_PAGE_MESSAGES
 from entrypoints.http.api import describe, examples, shapes
-from entrypoints.http.api.asks import USER
 from entrypoints.http.api.callers import Callers
 from entrypoints.http.api.operations import Operations
 from entrypoints.http.api.parameters import Limit
 from entrypoints.http.api.requests import Answer, ApiRoute
+from entrypoints.wire.shapes import USER
 
 
 def watching(operations: Operations, callers: Callers) -> APIRouter:

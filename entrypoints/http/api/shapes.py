@@ -5,15 +5,14 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from domain.options import PresenceMode, PublishPolicy
-from entrypoints.http.api.asks import Room, Seq, User, reference
+from entrypoints.http.api.asks import reference
+from entrypoints.wire.inbound import Seq
+from entrypoints.wire.shapes import Count, Room, User
 
 
 def any_of(*shapes: type[Struct]) -> Meta:
     """One of these."""
     return Meta(extra_json_schema={"anyOf": [reference(shape) for shape in shapes]})
-
-
-Count = Annotated[int, Meta(ge=0)]
 
 
 class Error(Struct):
