@@ -87,13 +87,15 @@ class Left(_Reply, tag="ack"):
 
 
 class Published(_Reply, tag="ack"):
-    """Where the message is. `duplicate`: it was there before, by the same key."""
+    """Where the message is. `duplicate`: it was there before, by the same key. `replicated`, where
+    replicas are waited for: enough of them have it."""
 
     room: Room
     seq: Seq
     log: str
     message_id: str
     duplicate: bool
+    replicated: bool | UnsetType = UNSET
 
 
 class Whispered(_Reply, tag="ack"):

@@ -114,8 +114,8 @@ async def test_any_worker_answers_for_all(redis_url: str, serve_process: ServePr
         HUBBUB_OPERATIONS__PORT="0",
     )
     async with (
-        httpx.AsyncClient(base_url=await where(process), trust_env=False) as there,
-        asyncio.timeout(DEADLINE),
+        httpx.AsyncClient(base_url=await where(process), trust_env=False, timeout=None) as there,
+        asyncio.timeout(DEADLINE),  # the workers may take long to start
     ):
         nodes = set[str]()
         while len(nodes) < 2:
