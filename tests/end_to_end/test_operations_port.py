@@ -114,7 +114,9 @@ async def test_any_worker_answers_for_all(redis_url: str, serve_process: ServePr
         HUBBUB_OPERATIONS__PORT="0",
     )
     async with (
-        httpx.AsyncClient(base_url=await where(process), trust_env=False, timeout=None) as there,
+        httpx.AsyncClient(
+            base_url=await where(process), trust_env=False, timeout=DEADLINE
+        ) as there,
         asyncio.timeout(DEADLINE),  # the workers may take long to start
     ):
         nodes = set[str]()
