@@ -14,6 +14,7 @@ from msgspec.json import schema_components
 
 from entrypoints.wire import inbound, shapes
 
+_VERSION = version("hubbub")  # reads files: not while somebody waits
 MEDIA_TYPE = "application/json"
 
 Schema = dict[str, Any]
@@ -238,7 +239,7 @@ def asyncapi() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "hubbub",
-            "version": version("hubbub"),
+            "version": _VERSION,
             "description": (
                 "Rooms, members and messages over WebSocket. PROTOCOL.md tells what the frames "
                 "mean; both sides ignore fields that they do not know."
