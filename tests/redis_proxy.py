@@ -218,8 +218,9 @@ class _Connection:
     def abort(self) -> None:
         for _, writer in (self._client, self._upstream):
             line = writer.get_extra_info("socket")
-            with suppress(OSError):  # it is over already
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if line is not None:  # over TLS there is none any more once it is closed
+                with suppress(OSError):  # it is over already
+                    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def strand(self) -> None:
