@@ -54,6 +54,9 @@ class ServerProcess:
         except TimeoutError:
             await server.stop()
             raise AssertionError(f"it does not listen: {server.stderr}") from None
+        except BaseException:
+            await server.stop()
+            raise
         return server
 
     async def _read(self) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from entrypoints.bench.processes import ended_by_signals
 from entrypoints.cli_serve import raise_file_limit
 from tests.benchmarks import machine
 from tests.chaos import document, soak
@@ -58,7 +59,8 @@ def main(words: Sequence[str]) -> int:
     if len(todo) < len(wanted):
         _say(f"{len(wanted) - len(todo)} of {len(wanted)} runs are there already (--fresh)")
     try:
-        asyncio.run(_run_all(todo, results, commit))
+        with ended_by_signals():
+            asyncio.run(_run_all(todo, results, commit))
     except KeyboardInterrupt:
         _say("broken off; the same command goes on from here. What there is:")
     chosen = {(row.name, seed) for row, seed in wanted}
@@ -74,13 +76,20 @@ async def _run_all(todo: Sequence[tuple[Row, int]], results: Path, commit: str) 
     """Runs on equal settings come behind each other and share a system, for a while."""
     order = sorted(todo, key=lambda one: str(one[0].setting))
     for group in _groups(order):
-        with tempfile.TemporaryDirectory() as folder:
-            async with System(group[0][0].setting, Path(folder)) as system:
-                for row, seed in group:
-                    _say(f"row {row.name} seed {seed}: {row.fault} ...")
-                    line = await _one(row, seed, system, results.parent / "histories", commit)
-                    keep(results, line)
-                    _say(summary(line))
+        try:
+            await _run_group(group, results, commit)
+        except AssertionError as failure:  # the table shows which runs are missing then
+            _say(f"broken off: {failure}")
+
+
+async def _run_group(group: Sequence[tuple[Row, int]], results: Path, commit: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with System(group[0][0].setting, Path(folder)) as system:
+            for row, seed in group:
+                _say(f"row {row.name} seed {seed}: {row.fault} ...")
+                line = await _one(row, seed, system, results.parent / "histories", commit)
+                keep(results, line)
+                _say(summary(line))
 
 
 def _groups(order: Sequence[tuple[Row, int]]) -> list[list[tuple[Row, int]]]:

@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
                 connection._write(request(path))
                 await connection._opened
         except BaseException:
+            connection._opened.cancel()
             connection.vanish()
             if connection._transport is None:
                 line.close()

@@ -82,7 +82,7 @@ async def slow_reader(run: Run) -> None:
     await run.until(lambda: slow.notebook.is_in)
     before = len(run.history)
     run.fault("one client reads a little each second")
-    end = asyncio.get_running_loop().time() + 20.0
+    end = asyncio.get_running_loop().time() + run.patience
     while slow.connections == 1 and asyncio.get_running_loop().time() < end:
         slow.freeze()
         await asyncio.sleep(1.0 - SLOW_READ)
