@@ -58,6 +58,7 @@ async def test_the_page_in_the_document_chats_and_loses_nothing(
 
     for page in (ann, bob):
         await expect(page.locator("li")).to_contain_text(["one", "two", "three"])
+        await expect(page.locator("li")).to_have_count(3)  # none twice
 
 
 async def test_the_page_that_the_first_page_shows(
