@@ -20,6 +20,8 @@ room, whether a promise was broken. How to run this, to read a history and to re
 [CONTRIBUTING.md](../../CONTRIBUTING.md#breaking-things).
 
 This page was written by `{command}` on {day}, with hubbub {version}, on {machine}.
+That command goes on where it was broken off, so the runs were made in several goes, on a machine
+that had other work as well: delays are upper bounds.
 
 ## What is injected
 
