@@ -23,13 +23,11 @@ from tests.server_process import ServeProcess, ServerProcess
 _CLIENT = Path(__file__).parents[2] / "clients/js/hubbub.js"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the group
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A browser takes its time to start, and shares a few processors with everything else."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(180))
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
