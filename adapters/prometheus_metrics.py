@@ -72,11 +72,13 @@ class PrometheusMetrics(Metrics):
         histogram.counts[bisect_left(BOUNDS, seconds)] += 1
         histogram.sum += seconds
 
-    def read(self) -> Mapping[str, float]:
+    def read(self, *names: str) -> Mapping[str, float]:
         """See the port."""
-        found = {name: float(read()) for name, read in self._tally.gauges.items()}
+        gauges = self._tally.gauges
+        found = {name: float(gauges[name]()) for name in names if name in gauges}
         for (name, _), value in self._counts.items():
-            found[name] = found.get(name, 0.0) + value
+            if name in names:
+                found[name] = found.get(name, 0.0) + value
         return found
 
     def render(self, others: Mapping[str, bytes] = NOBODY) -> tuple[bytes, str]:

@@ -104,7 +104,7 @@ MEASURES: Mapping[str, Measure] = {
     "publish_failures": _counter(
         "Messages that the store did not take, by error: unavailable is not done, unknown perhaps.",
         "code",
-        (errors.Unavailable.code, errors.OutcomeUnknown.code, errors.KeyConflict.code),
+        (errors.Unavailable.code, errors.OutcomeUnknown.code),
         shared=True,
     ),
     "deliveries": _counter(
@@ -142,12 +142,12 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "fan_out_seconds": _histogram(
         "From the first message of a turn of the event loop to all of its members written to; at "
-        "most one turn in a millisecond is measured."
+        "most one turn in a millisecond is measured. Not of conflating rooms, nor with echo: false."
     ),
     "event_loop_lag_seconds": _histogram("How late a timer fired, four times a second."),
     "broker_lag_seconds": _histogram(
-        "From a message published, by the clock of that node, to its arrival here; at most one in "
-        "a millisecond is measured.",
+        "From a message published, by the clock of that node, to its arrival here, exact to a "
+        "millisecond; at most one in a millisecond is measured.",
         shared=True,
     ),
     "feed_losses": _counter("Subscriptions to rooms that may have missed something.", shared=True),

@@ -61,8 +61,11 @@ class Node:
 
     @property
     def trouble(self) -> str | None:
-        """Why clients are not well off here: `starting`, `draining`, `store` when drafts do not
-        get through or messages do not arrive, or `keys` when tokens cannot be checked."""
+        """Why clients are not well off here: `failed` for good, `starting`, `draining`, `store`
+        when drafts do not get through or messages do not arrive, or `keys` when tokens cannot be
+        checked."""
+        if self.failed:
+            return "failed"
         if self.draining:
             return "draining"
         if not self.running:

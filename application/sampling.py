@@ -2,8 +2,8 @@
 
 
 class Sampling:
-    """Lets one measurement through every `interval` seconds at most: what measuring costs is then
-    bounded, and whatever is slow is measured every time."""
+    """Lets one measurement through every `interval` seconds at most, by when they begin, so that
+    what measuring costs is bounded."""
 
     __slots__ = ("_interval", "_next")
 

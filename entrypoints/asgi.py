@@ -131,7 +131,7 @@ def assemble(container: Container, folder: Path | None = None) -> Hubbub:
         app.include_router(router)
     app.add_exception_handler(HTTPException, NoRoute(api))
     if settings.show_pages:
-        app.include_router(page_router())
+        app.include_router(page_router(documents=on_one_port))
     gate = _gate(container)
     events = Route("/v1/events", _event_door(container, gate), methods=["GET"])
     app.router.routes.append(events)
@@ -151,7 +151,7 @@ def _operations(container: Container, app: Hubbub, routers: Sequence[APIRouter])
 
     settings = container.settings()
     local = is_loopback(settings.operations.host)
-    policy = OriginPolicy(settings.origins, loopback=False, local=local)
+    policy = OriginPolicy((), loopback=False, local=local)  # no page of clients belongs here
     found.add_middleware(OriginGuard, policy=policy)
     found.add_exception_handler(HTTPException, NoRoute([]))
     return found

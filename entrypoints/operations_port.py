@@ -16,7 +16,7 @@ from entrypoints.bind import address, listen
 
 logger = logging.getLogger("hubbub.server")
 
-_PATIENCE = 2.0  # seconds for answers under way at the end
+PATIENCE = 0.5  # seconds for answers under way at the end
 
 
 class OperationsPort:
@@ -57,15 +57,15 @@ class OperationsPort:
         """The one that was bound."""
         return int(self._servers[0].sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
-        """Accept nobody more, and let answers under way be finished."""
+    async def close(self, patience: float = PATIENCE) -> None:
+        """Accept nobody more, and let answers under way be finished within `patience` seconds."""
         for server in self._servers:
             server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         answering = set(self._state.tasks)
         if answering:
-            await asyncio.wait(answering, timeout=_PATIENCE)
+            await asyncio.wait(answering, timeout=patience)
         for connection in list(self._state.connections):
             if not connection.transport.is_closing():
                 connection.transport.abort()

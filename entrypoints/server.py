@@ -16,7 +16,7 @@ from application.drain import Drain
 from application.node import Node
 from entrypoints.asgi import Hubbub, assemble, build_container
 from entrypoints.logs import logging_config
-from entrypoints.operations_port import OperationsPort
+from entrypoints.operations_port import PATIENCE, OperationsPort
 from entrypoints.settings import Settings
 
 logger = logging.getLogger("hubbub.server")
@@ -103,7 +103,7 @@ class HubbubServer(uvicorn.Server):
                 await self.lifespan.shutdown()
         finally:
             if self.operations is not None:
-                await self.operations.close()
+                await self.operations.close(0 if self.force_exit else PATIENCE)
 
     async def on_tick(self, counter: int) -> bool:
         if self._node.failed:

@@ -16,7 +16,7 @@ from adapters.redis.store import Script, Store
 from adapters.redis.terms import Terms
 from application.ports.broadcasting import Published, Receipt
 from application.ports.metrics import Metrics
-from domain.errors import HubbubError, KeyConflict, OutcomeUnknown, Unavailable
+from domain.errors import Failure, HubbubError, KeyConflict, OutcomeUnknown, Unavailable
 from domain.message import Draft
 from domain.options import Retention
 from domain.position import Position
@@ -94,7 +94,8 @@ class Publisher:
             self._failed(Unavailable("the store cannot be reached"), receipt)
 
     def _failed(self, error: HubbubError, receipt: Receipt) -> None:
-        self._metrics.count("publish_failures", label=error.code)
+        if isinstance(error, Failure):  # not a refusal, which is the publisher's own doing
+            self._metrics.count("publish_failures", label=error.code)
         receipt(error)
 
 

@@ -30,8 +30,9 @@ class Metrics(Protocol):
         """Note in a histogram how long something took."""
 
     @abstractmethod
-    def read(self) -> Mapping[str, float]:
-        """What there is now, by name: counters over all their labels, and gauges."""
+    def read(self, *names: str) -> Mapping[str, float]:
+        """What there is now, by name: counters over all their labels, and gauges. Only of those
+        that are named, since a gauge may be dear to read."""
 
     @abstractmethod
     def render(self, others: Mapping[str, bytes] = NOBODY) -> tuple[bytes, str]:

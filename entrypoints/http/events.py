@@ -71,12 +71,13 @@ class EventDoor:
         }
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        connection = new_connection()
         try:
             request = read_request(scope)
         except HubbubError as error:
+            self._gate.refused(scope, connection, error.code)
             await refusal(error)(scope, receive, send)
             return
-        connection = new_connection()
         try:
             if scope["method"] == "HEAD":
                 await _answer(send, 200, _HEADERS)

@@ -15,8 +15,8 @@ _UNWELL: dict[int | str, dict[str, Any]] = {
 }
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {
-        "description": "`why`: `starting`, `draining`, `store` while messages get lost, or `keys` "
-        "while tokens cannot be checked"
+        "description": "`why`: `failed`, `starting`, `draining`, `store` while messages get lost, "
+        "or `keys` while tokens cannot be checked"
     },
 }
 

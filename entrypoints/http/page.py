@@ -32,6 +32,11 @@ PAGES = (
 )
 CLIENT = "hubbub.js"  # served beside the pages, so that its address is easy to remember
 
+_DOCUMENTS = (
+    'This server also answers at <a href="docs">docs</a> (its HTTP API) and '
+    '<a href="metrics">metrics</a>. '
+)
+
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -59,20 +64,24 @@ class _Asset(NamedTuple):
     headers: dict[str, str]
 
 
-def page_router() -> APIRouter:
+def page_router(*, documents: bool = True) -> APIRouter:
     """Routes for the pages, their files and the client, GET and HEAD. Not part of the OpenAPI
-    document. Raises FileNotFoundError when the package was built without its pages."""
+    document. `documents`: whether the documents of the API and the metrics are at the same port.
+    Raises FileNotFoundError when the package was built without its pages."""
     router = APIRouter(include_in_schema=False)
-    for path, asset in _assets(resources.files("entrypoints") / "web"):
+    for path, asset in _assets(resources.files("entrypoints") / "web", documents):
         router.add_api_route(path, _serve(asset), methods=["GET", "HEAD"], response_class=Response)
     return router
 
 
-def _assets(web: Traversable) -> Iterator[tuple[str, _Asset]]:
+def _assets(web: Traversable, documents: bool) -> Iterator[tuple[str, _Asset]]:
     layout = (web / "layout.html").read_text("utf-8")
     for page in (START, *PAGES):
         part = (web / f"{page.name}.html").read_text("utf-8")
-        yield f"/{page.path}", _asset(compose(layout, page, part).encode(), ".html")
+        yield (
+            f"/{page.path}",
+            _asset(compose(layout, page, part, documents=documents).encode(), ".html"),
+        )
     for file in sorted(web.iterdir(), key=lambda found: found.name):
         suffix = file.name[file.name.rfind(".") :]
         if suffix in _TYPES and suffix != ".html":
@@ -80,10 +89,11 @@ def _assets(web: Traversable) -> Iterator[tuple[str, _Asset]]:
             yield f"/{folder}{file.name}", _asset(file.read_bytes(), suffix)
 
 
-def compose(layout: str, page: Page, part: str) -> str:
+def compose(layout: str, page: Page, part: str, *, documents: bool = True) -> str:
     """The whole page. Its own part goes in last, and is not searched for places to fill."""
     title = page.title if page is START else f"{page.title} · hubbub"
     filled = {"title": title, "about": page.about, "name": page.name, "links": _links(page)}
+    filled["documents"] = _DOCUMENTS if documents else ""
     for place, text in filled.items():
         layout = layout.replace(f"{{{{{place}}}}}", text)
     return layout.replace("{{part}}", part.rstrip())

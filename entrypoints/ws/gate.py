@@ -25,6 +25,7 @@ from entrypoints.ws.inbox import Inbox
 
 logger = logging.getLogger("hubbub.gate")
 
+_LONGEST_DOOR = 300  # characters of a path in the log; those of real doors are shorter
 RETRY_AFTER = 5  # seconds a client is told to wait at least when the server is full
 
 
@@ -95,11 +96,12 @@ class Gate:
     def refused(self, scope: Scope, connection: SessionId, cause: str) -> None:
         """Take note of somebody who is not let in."""
         self._metrics.count("refused_connections", label=cause)
+        door = scope["path"][:_LONGEST_DOOR]
         logger.info(
             "turned away at %s: %s",
-            scope["path"],
+            door,
             cause,
-            extra=fields(connection=connection, door=scope["path"], cause=cause),
+            extra=fields(connection=connection, door=door, cause=cause),
         )
 
     async def identify(self, scope: Scope, inbox: Inbox, named: UserId | None) -> Identity:

@@ -186,7 +186,7 @@ class _MainConversation(Conversation):
 
     def _not_entered(self, room: RoomId, error: HubbubError) -> None:
         self._session.invitations.discard(room)
-        known = fields(connection=self._session.id, room=room, code=error.code)
+        known = fields(connection=self._session.id, room=room, cause=error.code)
         logger.info("not put into %s: %s", room, error.code, extra=known)
 
     def _leave(self, frame: Leave) -> None:

@@ -42,6 +42,7 @@ async def test_a_failed_node_wants_to_be_restarted() -> None:
     container.node().failed = True
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         assert (await client.get("/healthz")).status_code == 500
+        assert (await client.get("/readyz")).json()["why"] == "failed"
 
 
 async def scrape(server: RunningServer) -> dict[tuple[str, str], float]:

@@ -187,6 +187,15 @@ async def test_with_tokens_there_are_pages_only_when_asked_for(
     assert (await client.get(path)).status_code == status
 
 
+async def test_pages_lead_to_no_documents_that_are_on_a_port_of_their_own() -> None:
+    app = FastAPI()
+    app.include_router(page_router(documents=False))
+    page = (await a_client(app).get("/chat")).text
+    assert 'href="hubbub.js"' in page
+    assert 'href="docs"' not in page
+    assert 'href="metrics"' not in page
+
+
 async def test_the_client_can_be_imported_by_pages_of_this_machine_and_no_others() -> None:
     client = a_client(create_app(Settings()))
 
