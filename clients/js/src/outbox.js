@@ -54,7 +54,7 @@ export class Outbox {
 
   /** Send what may go. */
   flush() {
-    if (this.#timer || this.#hub.state !== "connected") return;
+    if (this.#timer) return;
     const busy = new Set();
     for (const entry of this.#entries.values()) {
       const { room } = entry;
