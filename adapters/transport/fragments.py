@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
 from application.disconnects import POLICY
 
@@ -14,10 +15,28 @@ MAX_FRAGMENTS = 64  # of one message; each costs memory, also an empty one
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
+class _FrameReader(StreamReader):
+    """Knows whether the next byte begins a frame. That nothing is buffered does not say so: what
+    has been read of a frame so far is with its parser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between_frames = True
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        self.between_frames = True
+        ended = yield from super().at_eof()  # asked before each frame
+        self.between_frames = False
+        return ended
+
+
 class Frames(ServerProtocol):
     """The sans-I/O protocol from the first frame on; the handshake is ours."""
 
+    reader: _FrameReader
+
     def parse(self) -> Generator[None]:
+        self.reader = _FrameReader()  # here, as the parser begins to read before __init__ is over
         return Protocol.parse(self)
 
     def recv_frame(self, frame: Frame) -> None:

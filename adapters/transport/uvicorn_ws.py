@@ -155,7 +155,7 @@ class LaneProtocol(BoundedProtocol, Lane):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if self._receive is not None and not self.conn.reader.buffer and not self._held:
+        if self._receive is not None and self.conn.reader.between_frames and not self._held:
             taken = self._take_whole_texts(data, self._receive)
             if taken == len(data):
                 return

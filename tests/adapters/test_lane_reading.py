@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
+from websockets.speedups import apply_mask
 
 from adapters.transport import lane, uvicorn_frames
 from adapters.transport.fragments import MAX_FRAGMENTS
@@ -64,6 +65,23 @@ async def test_segments_end_anywhere(lanes: LaneServers, size: int) -> None:
     await wire.piecemeal(b"".join(text(message) for message in messages), size)
     await until(lambda: len(line.received) == 60)
     assert line.received == messages
+
+
+@pytest.mark.parametrize("length", [5, 200, 70_000])
+async def test_what_looks_like_a_frame_within_a_frame_is_none(
+    lanes: LaneServers, length: int
+) -> None:
+    server = await lanes()
+    _, line = await server.open()
+    mask, payload = b"\x81\x85\x81\x85", b"\x00" * length  # masked, all of it begins short texts
+    frame = Frame(Opcode.TEXT, payload).serialize(mask=False)
+    head = bytes((frame[0], frame[1] | 0x80)) + frame[2 : len(frame) - length]
+    frame = head + mask + apply_mask(payload, mask)
+    ends = range(1, min(len(frame), len(head) + 12))
+    for end in ends:
+        line.protocol.data_received(frame[:end])
+        line.protocol.data_received(frame[end:])
+    assert line.received == [payload.decode()] * len(ends)
 
 
 async def test_a_message_has_so_many_fragments_and_no_more(lanes: LaneServers) -> None:
