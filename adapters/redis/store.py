@@ -24,6 +24,9 @@ MAX_CALLS = 20_000  # without an outcome; more are refused
 MAX_BYTES = 32 * 1024 * 1024  # of their commands
 TICK = 0.05
 _STUCK = 1.0  # seconds something may be held back before we no longer say that all is well
+# Seconds that a refusal counts for. The lease is written more often, so as long as writes are
+# refused there is another one by then, also where nobody publishes.
+_REFUSED = 5.0
 
 
 class Store:
@@ -111,7 +114,7 @@ class Store:
         """A publish can get through now, as far as we know."""
         now, calls = time.monotonic(), self._calls
         stuck = calls.held_since is not None and now - calls.held_since > _STUCK
-        refused = now - calls.refused_at < _STUCK
+        refused = now - calls.refused_at < _REFUSED
         return not self._over and self._map.is_whole and not stuck and not refused
 
     def shards(self) -> list[Shard]:

@@ -190,7 +190,7 @@ async def test_a_script_that_is_no_lua(redis_url: str, caplog: pytest.LogCapture
 
 
 async def test_out_of_memory(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_STUCK", 0.1)
+    monkeypatch.setattr(store, "_REFUSED", 0.1)
     server = start_redis()
     async with storing(server.url) as made:
         server.command("CONFIG", "SET", "maxmemory", "1")

@@ -318,6 +318,25 @@ async def test_a_node_is_not_ready_without_redis(
     await answers(200)
 
 
+async def test_a_node_is_not_ready_while_redis_has_no_memory(
+    start_redis: StartRedis, started: AsyncExitStack
+) -> None:
+    redis = start_redis("maxmemory-policy noeviction")
+    node = await Nodes(redis.url, started).start()
+    await until(lambda: node.container.node().ready)
+    redis.command("CONFIG", "SET", "maxmemory", 1)
+    await until(lambda: not node.container.node().ready)  # nobody publishes: it finds out by itself
+
+    def refused_for_a_while() -> bool:
+        assert not node.container.node().ready
+        return node.log.text.count("redis refuses") > 1  # a line every 5 s
+
+    await until(refused_for_a_while)
+    assert (await node.get("/readyz")).status_code == 503
+    redis.command("CONFIG", "SET", "maxmemory", 0)
+    await until(lambda: node.container.node().ready)
+
+
 async def test_a_node_says_that_its_redis_hides_who_it_is(
     nodes: Nodes, start_redis: StartRedis, started: AsyncExitStack
 ) -> None:
