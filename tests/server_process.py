@@ -35,14 +35,15 @@ class ServerProcess:
         *arguments: str,
         environ: Mapping[str, str] | None = None,
         entry: Sequence[str] = ("entrypoints.cli",),
+        sources: Path = _ROOT,
     ) -> "ServerProcess":
         """`folder` is its working directory; `environ` holds its `HUBBUB_…` variables. `entry` is a
-        module that ends in the command line, and words for itself."""
+        module that ends in the command line, and words for itself; it is found in `sources`."""
         inherited = {name: text for name, text in os.environ.items() if "HUBBUB" not in name}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *entry, "serve", "--port", "0", *arguments),
             cwd=folder,
-            env={**inherited, "PYTHONPATH": str(_ROOT), **(environ or {})},
+            env={**inherited, "PYTHONPATH": str(sources), **(environ or {})},
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=PIPE,

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from entrypoints.bench.processes import ended_by_signals
 from entrypoints.cli_serve import raise_file_limit
 from tests.benchmarks import machine
 from tests.chaos import document, soak
+from tests.chaos.builds import NoBuild, last_release, sources
 from tests.chaos.matrix import ROWS
 from tests.chaos.report import Line, keep, kept, line_of, summary, table
 from tests.chaos.run import Row, perform
@@ -26,12 +28,19 @@ from tests.chaos.system import System
 ROOT = Path(__file__).parents[2]
 _FILES = 12_000  # open at once, in the storm
 _STARTED_ANEW = 10  # runs on one system before another is taken
+UPGRADE = "11"
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 1 [%(default)s]")
+    parser.add_argument(
+        "--other",
+        metavar="COMMIT",
+        default=last_release(),
+        help=f"what row {UPGRADE} upgrades from; without it that row is left out [the last tag]",
+    )
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--hours", type=float, help="mix faults for so long instead, and plot")
     parser.add_argument("--fresh", action="store_true", help="forget the results there are")
@@ -42,6 +51,18 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def _rows(names: Sequence[str], other: str | None, builds: Path) -> list[Row]:
+    """Raises NoBuild."""
+    rows = [ROWS[name] for name in names if name != UPGRADE]
+    if UPGRADE in names and other is None:
+        _say(f"row {UPGRADE} is left out: it needs another build (--other COMMIT)")
+    elif UPGRADE in names and other is not None:
+        row = ROWS[UPGRADE]
+        setting = replace(row.setting, build=sources(other, builds))
+        rows.append(replace(row, setting=setting))
+    return rows
+
+
 def main(words: Sequence[str]) -> int:
     options = _options(words)
     raise_file_limit(_FILES)
@@ -50,11 +71,16 @@ def main(words: Sequence[str]) -> int:
     results = options.folder / "results.jsonl"
     if options.fresh:
         shutil.rmtree(options.folder, ignore_errors=True)
+    try:
+        rows = _rows(options.rows, options.other, options.folder / "builds")
+    except NoBuild as missing:
+        _say(f"--other {options.other}: {missing}")
+        return 2
     commit = machine.commit(ROOT)
     seeds = [options.seed] if options.seed is not None else range(1, options.seeds + 1)
     there = [line for line in kept(results) if line.commit == commit]
     done = {(line.row, line.seed) for line in there}
-    wanted = [(ROWS[name], seed) for seed in seeds for name in options.rows]
+    wanted = [(row, seed) for seed in seeds for row in rows]
     todo = [(row, seed) for row, seed in wanted if (row.name, seed) not in done]
     if len(todo) < len(wanted):
         _say(f"{len(wanted) - len(todo)} of {len(wanted)} runs are there already (--fresh)")
@@ -96,7 +122,8 @@ def _groups(order: Sequence[tuple[Row, int]]) -> list[list[tuple[Row, int]]]:
     groups: list[list[tuple[Row, int]]] = []
     for one in order:
         last = groups[-1] if groups else []
-        if last and len(last) < _STARTED_ANEW and last[0][0].setting == one[0].setting:
+        most = 1 if one[0].setting.build else _STARTED_ANEW  # an upgrade is done once
+        if last and len(last) < most and last[0][0].setting == one[0].setting:
             last.append(one)
         else:
             groups.append([one])

@@ -24,11 +24,6 @@ ROWS = {
 }
 
 NOT_INJECTED = {
-    "11": (
-        "Old and new version mixed",
-        "there is one version so far; that records of a newer format are told apart and skipped is "
-        "tested in `tests/adapters/test_redis_records.py`",
-    ),
     "32": (
         "Clock of a node +1 h, -1 h",
         "needs libfaketime, which has to be installed by root; leases, lifetimes and "

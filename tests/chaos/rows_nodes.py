@@ -18,6 +18,7 @@ from tests.chaos.system import Node
 
 GHOST_DEADLINE = 45.0  # seconds; promised are 20, on a free machine
 HALL = Load(prefix="hall", members=12, readers=0, rooms=2, rooms_each=0)
+DEPLOYED = Load(prefix="hall", members=24, readers=0, rooms=3, rooms_each=0, pace=1.0)
 
 
 def _there(run: Run, node: Node) -> list[Member]:
@@ -217,7 +218,18 @@ ROWS = [
         "one reconnect for each client, no join, no leave, nothing told",
         rolling,
         ROLLING,
-        Load(prefix="hall", members=24, readers=0, rooms=3, rooms_each=0, pace=1.0),
+        DEPLOYED,
+        judge=invisible,
+    ),
+    Row(
+        "11",
+        "Rolling upgrade",
+        "each of 3 nodes of an earlier build is replaced by one of this build, then stopped; in "
+        "between both kinds work together",
+        "one reconnect for each client, no join, no leave, nothing told",
+        rolling,
+        ROLLING,
+        DEPLOYED,
         judge=invisible,
     ),
     Row(

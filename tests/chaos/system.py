@@ -15,6 +15,7 @@ from tests.redis_proxy import RedisProxy
 from tests.redis_server import RedisServer
 from tests.server_process import ServerProcess
 
+ROOT = Path(__file__).parents[2]
 _ROOMS = [
     {"match": "hall*", "history_size": 10_000},
     {"match": "short*", "history_size": 20, "presence": "off"},
@@ -35,7 +36,8 @@ class Setting:
 
     `proxied`: a proxy between each node and the Redis of a standalone store. `doors`: one between
     each node and its clients. `login`: how nodes authenticate, as it stands in a URL. `entry`: a
-    module that starts a node, and words for it.
+    module that starts a node, and words for it. `build`: the sources of the nodes there are to
+    begin with, None for these here; those that are added later are of these.
     """
 
     store: Kind = "standalone"
@@ -46,12 +48,15 @@ class Setting:
     login: str = ""
     entry: tuple[str, ...] = ("entrypoints.cli",)
     environ: tuple[tuple[str, str], ...] = ()
+    build: Path | None = None
 
 
 class Node:
     """One place for a process. `line` is its proxy to Redis, `door` that of its clients."""
 
-    def __init__(self, setting: Setting, folder: Path, store: Group) -> None:
+    def __init__(
+        self, setting: Setting, folder: Path, store: Group, build: Path | None = None
+    ) -> None:
         self.process: ServerProcess | None = None
         self.line: RedisProxy | None = None
         self.door: RedisProxy | None = None
@@ -60,6 +65,7 @@ class Node:
         self._setting = setting
         self._folder = folder
         self._store = store
+        self._build = build or ROOT
 
     @property
     def port(self) -> int:
@@ -80,7 +86,9 @@ class Node:
         url = self._store.url if self.line is None else self.line.url
         url = url.replace("://", f"://{setting.login}", 1)
         environ = {**_ENVIRON, "HUBBUB_REDIS_URL": url, **dict(setting.environ)}
-        self.process = await ServerProcess.start(self._folder, environ=environ, entry=setting.entry)
+        self.process = await ServerProcess.start(
+            self._folder, environ=environ, entry=setting.entry, sources=self._build
+        )
         if setting.doors:
             if self.door is None:
                 self.door = RedisProxy(0)
@@ -141,7 +149,8 @@ class System:
             await asyncio.to_thread(self.store.__enter__)
             self._started.callback(self.store.__exit__, None, None, None)
             self._started.push_async_callback(self._close_nodes)
-            await asyncio.gather(*(self.add_node() for _ in range(self.setting.nodes)))
+            build = self.setting.build
+            await asyncio.gather(*(self.add_node(build) for _ in range(self.setting.nodes)))
             self._started = self._started.pop_all()
         return self
 
@@ -151,8 +160,8 @@ class System:
     async def _close_nodes(self) -> None:
         await asyncio.gather(*(node.close() for node in self.nodes))
 
-    async def add_node(self) -> Node:
-        node = Node(self.setting, self._folder, self.store)
+    async def add_node(self, build: Path | None = None) -> Node:
+        node = Node(self.setting, self._folder, self.store, build)
         self.nodes.append(node)
         await node.start()
         return node
