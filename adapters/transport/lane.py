@@ -35,12 +35,12 @@ class Lane(Protocol):
 
     @abstractmethod
     def socket_fd(self) -> int | None:
-        """The socket, when bytes may be written to it directly (no TLS), as long as nothing is
-        buffered and `is_closing` is false."""
+        """The socket, when bytes may be written to it directly (no TLS), as long as the lane is not
+        clogged: see `watch`."""
 
     @abstractmethod
     def is_closing(self) -> bool:
-        """Whether the connection is gone or going: its descriptor may be another's already."""
+        """Whether the connection is gone or going."""
 
     @abstractmethod
     def send_ping(self) -> bool:
@@ -63,7 +63,8 @@ class Lane(Protocol):
 
     @abstractmethod
     def watch(self, clogged: Callable[[bool], None]) -> None:
-        """Tell `clogged` whether something is buffered, now if so and whenever it changes."""
+        """Tell `clogged` whether something is buffered, now if so and whenever it changes. A lane
+        that is gone counts as clogged for good: its descriptor may be another's already."""
 
     @abstractmethod
     def divert(self, receive: Receive) -> "asyncio.Future[int]":
@@ -72,26 +73,27 @@ class Lane(Protocol):
 
 
 class Turn:
-    """The connections with something to write in this turn of the event loop."""
+    """The connections with something to write in this turn of the event loop, the `due` ones.
+    Whoever adds the first of them calls `begin` before."""
 
-    __slots__ = ("_due",)
+    __slots__ = ("due",)
 
     def __init__(self) -> None:
-        self._due: list[LaneTransport] = []
+        self.due: list[LaneTransport] = []
 
-    def add(self, transport: "LaneTransport") -> None:
-        self._due.append(transport)
-        if len(self._due) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+    def begin(self) -> None:
+        asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        due, self._due = iter(self._due), []
+        due, self.due = iter(self.due), []
         try:
             for transport in due:
                 transport.flush()
         finally:
-            for transport in due:  # what fails on one connection must not strand the others
-                self.add(transport)
+            if left := list(due):  # what fails on one connection must not strand the others
+                if not self.due:
+                    self.begin()
+                self.due += left
 
 
 class LaneTransport(Transport):
@@ -132,9 +134,13 @@ class LaneTransport(Transport):
     def push(self, frames: bytes) -> None:
         if not self._taking:
             return
-        if not self._queue:
-            self._turn.add(self)
-        self._queue.append(frames)
+        queue = self._queue
+        if not queue:
+            turn = self._turn
+            if not turn.due:
+                turn.begin()
+            turn.due.append(self)
+        queue.append(frames)
         self._queued += len(frames)
         if self._queued > self._limit:
             self.flush()  # how much one turn brings says nothing about the peer
@@ -142,23 +148,23 @@ class LaneTransport(Transport):
     def flush(self) -> None:
         """Write what was pushed in this turn, with one system call if the kernel takes it."""
         queue = self._queue
-        if not queue:
+        if len(queue) == 1:
+            frames = queue.pop()
+        elif queue:
+            frames = b"".join(queue)
+            queue.clear()
+        else:
             return
-        frames = queue[0] if len(queue) == 1 else b"".join(queue)
-        self._queue = []
         self._queued = 0
-        lane = self._lane
-        if lane.is_closing():
-            return  # gone, though nobody has told the session yet
         if self._clogged or self._fd is None:
-            lane.write(frames)
+            self._lane.write(frames)
         else:
             try:
                 sent = os.write(self._fd, frames)
             except OSError:
                 sent = 0  # full or broken; the server's own write finds out and acts
             if sent < len(frames):
-                lane.write(frames[sent:])
+                self._lane.write(frames[sent:])
         if self._clogged:
             self._check_limit()
         elif self._wanted:

@@ -117,6 +117,7 @@ class StreamLane(asyncio.Protocol, Lane):
     def watch(self, clogged: Callable[[bool], None]) -> None:
         self._clogged = clogged
         if self.is_closing():
+            clogged(True)
             return
         # Told at the first byte that the kernel does not take, as in LaneProtocol.
         tls = self._transport.get_extra_info("ssl_object") is not None
@@ -135,17 +136,20 @@ class StreamLane(asyncio.Protocol, Lane):
         """Whatever comes behind the request for a stream is for nobody."""
 
     def pause_writing(self) -> None:
-        if self._clogged is not None:
-            self._clogged(True)
+        self._tell_clogged(True)
 
     def resume_writing(self) -> None:
+        self._tell_clogged(self.is_closing())
+
+    def _tell_clogged(self, clogged: bool) -> None:
         if self._clogged is not None:
-            self._clogged(False)
+            self._clogged(clogged)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._cycle.disconnected = True
+        self._tell_clogged(True)  # before the descriptor is another's
         self._http.connection_lost(exc)
         if self._over is not None and not self._over.done():
             self._over.set_result(_GONE)
@@ -157,6 +161,7 @@ class StreamLane(asyncio.Protocol, Lane):
     def _hang_up(self) -> None:
         if not self.is_closing():
             self._leaving = True
+            self._tell_clogged(True)
             close_after_input(self._transport)
             self._deadline = self._loop.call_later(lane.CLOSE_DEADLINE, self._transport.abort)
 

@@ -79,7 +79,8 @@ class LaneProtocol(BoundedProtocol, Lane):
 
     def watch(self, clogged: Callable[[bool], None]) -> None:
         self._clogged = clogged
-        if self.transport.is_closing():
+        if self.is_closing():
+            clogged(True)
             return
         # Told at the first byte the kernel does not take: until then nothing is in a buffer. TLS
         # counts a buffer as full that reaches the limit, not one that is above it.
@@ -186,16 +187,32 @@ class LaneProtocol(BoundedProtocol, Lane):
                 break
         return start
 
+    # The end
+
+    def _hang_up(self, code: int) -> None:
+        super()._hang_up(code)
+        self._tell_clogged(True)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._tell_clogged(True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tell_clogged(True)  # before the descriptor is another's
+        super().connection_lost(exc)
+
     # Flow control
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._clogged is not None:
-            self._clogged(True)
+        self._tell_clogged(True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._receive is not None:
             self._resume_reading()
+        self._tell_clogged(self.is_closing())
+
+    def _tell_clogged(self, clogged: bool) -> None:
         if self._clogged is not None:
-            self._clogged(False)
+            self._clogged(clogged)

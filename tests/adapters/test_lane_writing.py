@@ -225,10 +225,14 @@ async def test_a_bug_on_one_connection_strands_no_other(
     opened = [await server.open(f"/{number}") for number in range(5)]
     broken = opened[2][1]
 
-    def fail() -> bool:
-        raise ValueError("a bug")
+    write, buggy = os.write, broken.protocol.socket_fd()
 
-    monkeypatch.setattr(broken.protocol, "is_closing", fail)
+    def fail(fd: int, frames: bytes) -> int:
+        if fd == buggy:
+            raise ValueError("a bug")
+        return write(fd, frames)
+
+    monkeypatch.setattr(os, "write", fail)
     for word in ("one", "two"):
         for _, line in opened:
             line.push(word)

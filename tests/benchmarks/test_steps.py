@@ -160,9 +160,9 @@ def test_a_base_that_failed_leaves_costs_without_ratios() -> None:
 # Calls by which to tell whether a step is there: there are more of them without it, or fewer.
 SIGNS: dict[str, list[tuple[Any, str, Callable[[int, int], bool]]]] = {
     "lane": [(LaneTransport, "flush", lt)],
-    "turns": [(Turn, "add", lt)],
+    "turns": [(Turn, "begin", lt)],
     "groups": [(Group, "_send", gt)],
-    "joining": [(Turn, "add", lt), (Group, "_send", gt)],
+    "joining": [(Turn, "begin", lt), (Group, "_send", gt)],
     "descriptors": [(os, "write", lt)],
     "whole-texts": [(Frames, "receive_data", gt)],
     "shared-frames": [(V1, "message", gt)],
