@@ -49,6 +49,8 @@ def close_after_input(transport: asyncio.Transport) -> None:
 class BoundedProtocol(WebSocketsSansIOProtocol):
     """Hands messages to `_receive` once there is one, and to uvicorn's queue until then."""
 
+    conn: Frames
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn = Frames(max_size=self.config.ws_max_size, logger=_quiet)

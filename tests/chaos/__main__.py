@@ -94,7 +94,7 @@ def main(words: Sequence[str]) -> int:
     lines = [line for line in lines if line.commit == commit]
     sys.stdout.write(table(lines))
     if options.document:
-        document.write(ROOT, lines)
+        document.write(ROOT, lines, options.other)
     return int(len(lines) < len(wanted) or any(line.bad for line in lines))
 
 

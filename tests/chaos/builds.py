@@ -33,7 +33,8 @@ def last_release() -> str | None:
 
 def _git(*arguments: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, check=True)
+        command = ["git", "-C", str(_ROOT), *arguments]
+        done = subprocess.run(command, capture_output=True, check=True)
     except FileNotFoundError:
         raise NoBuild("git is not installed") from None
     except subprocess.CalledProcessError as failed:

@@ -20,8 +20,7 @@ room, whether a promise was broken. How to run this, to read a history and to re
 [CONTRIBUTING.md](../../CONTRIBUTING.md#breaking-things).
 
 This page was written by `{command}` on {day}, with hubbub {version}, on {machine}.
-That command goes on where it was broken off, so the runs were made in several goes, on a machine
-that had other work as well: delays are upper bounds.
+Nodes, Redis, clients and the checker share these cores, so delays are upper bounds.
 
 ## What is injected
 
@@ -43,9 +42,10 @@ that had other work as well: delays are upper bounds.
 """
 
 
-def write(root: Path, lines: Sequence[Line]) -> None:
+def write(root: Path, lines: Sequence[Line], other: str | None) -> None:
+    """`other`: the build that was upgraded from."""
     page = _PAGE.format(
-        command='make chaos ARGS="--document"',
+        command=f'make chaos ARGS="--document{f" --other {other}" if other else ""}"',
         day=datetime.now(tz=UTC).date().isoformat(),
         version=version("hubbub"),
         machine=", ".join(machine.describe().values()),
