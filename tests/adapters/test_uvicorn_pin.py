@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
 import adapters.transport
 
@@ -103,6 +104,10 @@ RECORDED: dict[type, dict[str, str]] = {
         "receive_data": "(self, data: 'bytes | bytearray') -> 'None'",
         "recv_frame": "(self, frame: 'Frame') -> 'None'",
         "send_close": "(self, code: 'CloseCode | int | None' = None, reason: 'str' = '') -> 'None'",
+    },
+    StreamReader: {
+        "__init__": "(self) -> 'None'",
+        "at_eof": "(self) -> 'Generator[None, None, bool]'",
     },
 }
 

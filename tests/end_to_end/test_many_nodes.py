@@ -335,6 +335,7 @@ async def test_a_node_is_not_ready_while_redis_has_no_memory(
     assert (await node.get("/readyz")).status_code == 503
     redis.command("CONFIG", "SET", "maxmemory", 0)
     await until(lambda: node.container.node().ready)
+    node.log.errors.clear()
 
 
 async def test_a_node_says_that_its_redis_hides_who_it_is(
