@@ -13,6 +13,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from tests.redis_server import RedisServer
 
 _DEADLINE = 30.0
+_PROBE = "probe"  # a key
 MASTER = "main"
 _QUICKLY = ("info-period", 100, "ping-period", 100, "ask-period", 100)  # of a Sentinel, ms
 _PUBLISH = ("publish-period", 100), ("publish-period", 2000)  # while they get to know each other
@@ -64,6 +65,12 @@ class RedisSentinels(_Group):
         port = int(self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
         return next(server for server in self.servers if server.port == port)
 
+    def config_epoch(self) -> int:
+        """Of the failover that made the master what it is."""
+        with self.sentinels[0].client() as client:
+            known: Any = client.sentinel_master(MASTER)
+        return int(known["config-epoch"])
+
     def fail_over(self) -> RedisServer:
         """Let another one be the master, orderly, and return it. The former takes some seconds
         until it follows: see `settle`."""
@@ -73,7 +80,8 @@ class RedisSentinels(_Group):
         return self.master()
 
     def settle(self) -> None:
-        """Wait until all the others follow the master; a Sentinel chooses no other before."""
+        """Wait until all the others have what the master has by now; a Sentinel chooses no other
+        before."""
         _until(self._is_replicated, "the replicas do not follow the new master")
 
     def _set_up(self) -> None:
@@ -108,8 +116,15 @@ class RedisSentinels(_Group):
         return self._is_replicated()
 
     def _is_replicated(self) -> bool:
-        replication: Any = self.master().command("INFO", "replication")
-        return bool(replication["connected_slaves"] == self._replicas)
+        """Whether the replicas have what the master has. `connected_slaves` alone counts those
+        that are still to get all of it, and that would begin with nothing as masters."""
+        with self.master().client() as master:
+            replication: Any = master.info("replication")
+            if replication["connected_slaves"] != self._replicas:
+                return False
+            master.set(_PROBE, "")
+            master.delete(_PROBE)
+            return int(master.wait(self._replicas, 5000)) >= self._replicas
 
 
 class RedisCluster(_Group):

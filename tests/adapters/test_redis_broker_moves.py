@@ -100,14 +100,24 @@ async def test_rooms_are_spread_over_a_cluster(redis_cluster: RedisCluster) -> N
     assert all(node.command("DBSIZE") for node in redis_cluster.nodes)
 
 
+def test_replicas_that_only_asked_for_what_the_master_has_are_waited_for() -> None:
+    """One that is the master before it got anything begins everything anew."""
+    with RedisSentinels(1, "repl-diskless-sync-delay 3") as started:
+        assert started.servers[1].command("INFO", "replication")["master_link_status"] == "up"
+        started.servers[0].command("SET", "k", "v")
+        started.settle()
+        assert started.servers[1].command("GET", "k") == "v"
+
+
 @pytest.mark.parametrize("how", ["orderly", "killed"])
 async def test_a_failover_under_traffic_loses_nothing_untold(
     sentinels: RedisSentinels, how: str
 ) -> None:
     async with followers_at(sentinels.url, sentinels.url, keep=LONG) as nodes:
+        await asyncio.to_thread(sentinels.settle)  # with the room, which is there by now
         traffic = Traffic(nodes)
         await traffic.passed(200)
-        former = sentinels.master()
+        former, epoch = sentinels.master(), sentinels.config_epoch()
         if how == "orderly":
             sentinels.sentinels[0].command("SENTINEL", "FAILOVER", MASTER)
         else:
@@ -117,12 +127,14 @@ async def test_a_failover_under_traffic_loses_nothing_untold(
         await traffic.passed(200)
         acknowledged = await traffic.end()
         await caught_up(nodes)
+        happened = f"{sentinels.config_epoch() - epoch} failovers, {[n.notes.told for n in nodes]}"
+        for node in nodes:
+            assert set(node.notes.outcomes) <= {"ok", "rewound"}, happened
         kept = RoomInRedis(sentinels.master(), CHAT).ids()
         withdrawn = any("rewound" in node.notes.outcomes for node in nodes)
         for node in nodes:
             believed = node.notes.ids()
-            assert {seq: believed[seq] for seq in kept if seq in believed} == kept
-            assert set(node.notes.outcomes) <= {"ok", "rewound"}
+            assert {seq: believed[seq] for seq in kept if seq in believed} == kept, happened
         assert nodes[0].notes.ids() == nodes[1].notes.ids()
         everything = nodes[0].notes.ids()
         assert list(everything) == list(range(1, len(everything) + 1))
