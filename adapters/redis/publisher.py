@@ -62,7 +62,7 @@ class Publisher:
         # What is numbered from here on is above this. Of a room that nobody listens to here
         # nothing is known, and then the whole log has to be looked through.
         timeline = None if feed is None else feed.timeline
-        known = ("", 0) if timeline is None else (timeline.epoch, timeline.top)
+        known = ("", 0, "") if timeline is None else (timeline.epoch, timeline.top, timeline.term)
 
         def arguments(attempt: int) -> tuple[Word, ...]:
             if attempt:

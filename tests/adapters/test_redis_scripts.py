@@ -22,6 +22,7 @@ pytestmark = pytest.mark.redis
 
 CHAT = RoomId("chat")
 KEEP = Retention(100, 600.0)
+NOTHING_KNOWN = ("", 0, "")  # of a room
 META_TTL = 30 * 86_400_000
 KEY_TTL = 300_000
 SCRIPTS = files("adapters.redis") / "scripts"
@@ -51,11 +52,11 @@ class Room:
         digest: str = "d1",
         keep: Retention = KEEP,
         id_: str | None = None,
-        again: tuple[str, int] | None = None,
+        again: tuple[str, int, str] | None = None,
         term: str = "",
         script: str = PUBLISH,
     ) -> Any:
-        """`again`: epoch and top known at the first attempt."""
+        """`again`: epoch, top and term known at the first attempt."""
         message_id = id_ or next(self.ids)
         draft = Draft(CHAT, UserId("ann"), data.encode())
         keys = [self.keys.meta, self.keys.log]
@@ -106,6 +107,12 @@ def heard(feed: PubSub) -> Record:
     message = feed.get_message(timeout=20)
     assert message is not None
     return decode(message["data"])
+
+
+def place(answer: Any) -> tuple[str, int, str]:
+    """Where a message is, as somebody knows it who heard of it."""
+    _, epoch, term, seq = answer
+    return epoch.decode(), seq, term.decode()
 
 
 def seqs(records: list[Record]) -> list[int]:
@@ -392,7 +399,7 @@ def test_subscribers_hear_of_nothing_that_was_not_done(start_redis: StartRedis) 
 
 
 def test_what_was_done_is_not_done_again(room: Room) -> None:
-    known = (room.publish()[1].decode(), 1)
+    known = place(room.publish())
     done = room.publish(id_="lost")
     for _ in range(3):
         room.publish()
@@ -402,14 +409,14 @@ def test_what_was_done_is_not_done_again(room: Room) -> None:
 
 
 def test_what_was_not_done_is_done(room: Room) -> None:
-    known = (room.publish()[1].decode(), 1)
+    known = place(room.publish())
     room.publish()
     assert room.publish(id_="lost", again=known)[::3] == [b"OK", 3]
 
 
 def test_what_is_sent_again_is_found_far_below(room: Room) -> None:
     keep = Retention(1000, 600.0)
-    known = (room.publish(keep=keep)[1].decode(), 1)
+    known = place(room.publish(keep=keep))
     done = room.publish(id_="lost", keep=keep)
     for _ in range(350):
         room.publish(keep=keep)
@@ -419,7 +426,7 @@ def test_what_is_sent_again_is_found_far_below(room: Room) -> None:
 
 @pytest.mark.parametrize("keep", [Retention(2, 600.0), Retention(0, 600.0)])
 def test_what_may_have_been_done_and_trimmed_is_unknown(room: Room, keep: Retention) -> None:
-    known = (room.publish()[1].decode(), 1)
+    known = place(room.publish())
     room.publish(id_="lost")
     for _ in range(3):
         room.publish(keep=keep)
@@ -434,38 +441,64 @@ def test_what_somebody_may_have_taken_out_of_the_log_is_unknown(room: Room) -> N
     room.publish(id_="lost")
     room.publish()
     room.client.xdel(room.keys.log, "2-0")
-    assert room.publish(id_="lost", again=("", 0)) == [b"UNKNOWN"]
+    assert room.publish(id_="lost", again=NOTHING_KNOWN) == [b"UNKNOWN"]
 
 
 def test_with_nothing_numbered_since_it_was_not_done(room: Room) -> None:
     keep = Retention(0, 600.0)
-    known = (room.publish(keep=keep)[1].decode(), 1)
+    known = place(room.publish(keep=keep))
     assert room.publish(id_="lost", again=known, keep=keep)[::3] == [b"OK", 2]
+
+
+@pytest.mark.parametrize("then", ["b", "bc"])
+def test_what_a_store_did_that_went_on_from_less_is_not_done_again(room: Room, then: str) -> None:
+    """Somebody had heard of ten messages, of which the next store had three only."""
+    for _ in range(3):
+        epoch, _, term = place(room.publish(script=under("a")))
+    done = room.publish(id_="lost", script=under("b"))
+    for reign in then:
+        room.publish(script=under(reign))
+    again = room.publish(id_="lost", again=(epoch, 10, term), script=under(then[-1]))
+    assert again == [b"USED", *done[1:], b"lost", 1]
+    assert room.publish(id_="new", again=(epoch, 10, term), script=under(then[-1]))[0] == b"OK"
+
+
+def test_with_a_term_that_is_not_known_the_whole_log_is_looked_through(room: Room) -> None:
+    epoch = place(room.publish())[0]
+    done = room.publish(id_="lost")
+    assert room.publish(id_="lost", again=(epoch, 10, "lost"))[:4] == [b"USED", *done[1:]]
+
+
+def test_a_message_heard_of_in_a_later_term_is_above_its_beginning(room: Room) -> None:
+    keep = Retention(1, 600.0)
+    room.publish(script=under("a"), keep=keep)
+    known = place(room.publish(script=under("b"), keep=keep))
+    assert room.publish(id_="new", again=known, script=under("b"), keep=keep)[::3] == [b"OK", 3]
 
 
 def test_without_a_known_top_the_whole_log_is_looked_through(room: Room) -> None:
     done = room.publish(id_="lost")
     room.publish()
-    assert room.publish(id_="lost", again=("", 0))[:4] == [b"USED", *done[1:]]
-    assert room.publish(id_="not-done", again=("", 0))[0] == b"OK"
+    assert room.publish(id_="lost", again=NOTHING_KNOWN)[:4] == [b"USED", *done[1:]]
+    assert room.publish(id_="not-done", again=NOTHING_KNOWN)[0] == b"OK"
 
 
 def test_in_another_life_the_known_top_means_nothing(room: Room) -> None:
-    known = (room.publish()[1].decode(), 1)
+    known = place(room.publish())
     room.client.flushall()
     done = room.publish(id_="lost")
     assert room.publish(id_="lost", again=known)[:4] == [b"USED", *done[1:]]
 
 
 def test_what_was_lost_with_its_log_is_done_again(room: Room) -> None:
-    known = (room.publish()[1].decode(), 1)
+    known = place(room.publish())
     room.publish(id_="lost")
     room.client.flushall()
     assert room.publish(id_="lost", again=known)[::3] == [b"OK", 1]
 
 
 def test_somebody_s_data_is_not_taken_for_an_id(room: Room) -> None:
-    known = (room.publish()[1].decode(), 1)
+    known = place(room.publish())
     room.publish('" lost "')
     assert room.publish(id_="lost", again=known)[::3] == [b"OK", 3]
 
@@ -474,8 +507,9 @@ def test_with_a_key_the_key_decides(room: Room) -> None:
     done = room.publish(key="k", id_="lost")
     for _ in range(3):
         room.publish(keep=Retention(1, 600.0))
-    assert room.publish(key="k", id_="lost", again=("", 0)) == [b"USED", *done[1:], b"lost", 1]
-    assert room.publish(key="other", id_="new", again=("", 0))[0] == b"OK"
+    again = room.publish(key="k", id_="lost", again=NOTHING_KNOWN)
+    assert again == [b"USED", *done[1:], b"lost", 1]
+    assert room.publish(key="other", id_="new", again=NOTHING_KNOWN)[0] == b"OK"
 
 
 # Reading

@@ -13,8 +13,9 @@
 --       What follows may be left out, from the end:
 --       6 term to use where INFO may not be asked, "" for none
 --       7 digest of the data, "" without a key
---       8 epoch and
---       9 top of the room when this call was made first: only with a repeated one
+--       8 epoch,
+--       9 top and
+--       10 term of the room when this call was made first: only with a repeated one
 -- Returns {"OK", epoch, term, seq}
 --         {"USED", epoch, term, seq, id, 1}  it has been published before, there; without the 1,
 --                                            nothing could be written behind it now
@@ -46,6 +47,19 @@ local function message_id()
   return string.match(ARGV[3], '^%S+')
 end
 
+-- The seq that all is above that was numbered since a room was known to have this term and top: a
+-- store that took over with less of the term went on from there. Of a term not known, nothing is.
+local function lowest(term, top)
+  local known = false
+  for name, start in string.gmatch(redis.call('HGET', KEYS[1], 'lineage') or '', '([^:,]+):(%d+)') do
+    if known then
+      return math.min(top, tonumber(start))
+    end
+    known = name == term
+  end
+  return known and top or 0
+end
+
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'term', 'start', 'previous', 'reign')
 local epoch, term, start, previous = meta[1], meta[3], meta[4], meta[5]
 local top = tonumber(meta[2] or '0')
@@ -64,7 +78,7 @@ end
 
 -- Sent again because no reply came: look for the message among those since the first time.
 if ARGV[9] and epoch and not KEYS[3] then
-  local before = epoch == ARGV[8] and tonumber(ARGV[9]) or 0
+  local before = epoch == ARGV[8] and lowest(ARGV[10], tonumber(ARGV[9])) or 0
   local id = ' ' .. message_id() .. ' '
   local seq = top
   while seq > before do
