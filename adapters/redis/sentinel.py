@@ -1,7 +1,8 @@
 """Finding the master that Sentinels agreed on."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from adapters.redis.addresses import Address
@@ -11,6 +12,7 @@ from adapters.redis.topology import Discovery, Owned
 
 PERIOD = 1.0  # seconds between two questions, also when all is well: see Sentinels
 ASK_DEADLINE = 0.75  # seconds for an answer: one that is gone must not keep us from the others'
+REMEMBERED = 60.0  # seconds since somebody last knew of the newest failover seen
 
 
 class _Opinion(NamedTuple):
@@ -20,18 +22,29 @@ class _Opinion(NamedTuple):
 
 class Sentinels(Discovery):
     """Asks all of them, again and again: a master that was cut off from them takes commands
-    still, and only they know that another one has replaced it. The newest failover decides; a
-    Sentinel on the wrong side of a partition knows an older one.
+    still, and only they know that another one has replaced it. The newest failover decides, also
+    while nobody who knows of it answers: a Sentinel on the wrong side of a partition knows an
+    older one. One that nobody knows of any more is forgotten in time; they may have been set up
+    anew.
     """
 
     sharded = False
     slots = 1
     period = PERIOD
 
-    def __init__(self, seeds: Sequence[Address], master: str, server: Address) -> None:
+    def __init__(
+        self,
+        seeds: Sequence[Address],
+        master: str,
+        server: Address,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._seeds = seeds
         self._master = master
         self._server = server
+        self._clock = clock
+        self._newest: _Opinion | None = None
+        self._known_at = 0.0  # when somebody said so last
         self._links: dict[Address, Link] = {}
 
     def slot(self, key: str) -> int:
@@ -44,12 +57,21 @@ class Sentinels(Discovery):
         opinions = [answer for answer in answers if isinstance(answer, _Opinion)]
         if not opinions:
             raise _why(answers)
-        return [Owned(0, 0, max(opinions, key=lambda opinion: opinion.epoch).address)]
+        newest = max(opinions, key=lambda opinion: opinion.epoch)
+        return [Owned(0, 0, self._decide(newest).address)]
 
     def close(self) -> None:
         for link in self._links.values():
             link.close()
         self._links.clear()
+
+    def _decide(self, said: _Opinion) -> _Opinion:
+        """The newest opinion, of what was said now and is remembered."""
+        now, newest = self._clock(), self._newest
+        if newest is not None and said.epoch < newest.epoch and now - self._known_at < REMEMBERED:
+            return newest
+        self._newest, self._known_at = said, now
+        return said
 
     async def _ask(self, seed: Address) -> _Opinion:
         try:

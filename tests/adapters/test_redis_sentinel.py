@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from adapters.redis.addresses import Address
+from adapters.redis.sentinel import REMEMBERED, Sentinels
 from adapters.redis.store import Script, Store
 from domain.errors import HubbubError
 from tests.peer import until
@@ -39,6 +41,35 @@ async def node_at(url: str) -> AsyncIterator[RedisNode]:
     async with running(node.store, node.channels):
         await node.healthy()
         yield node
+
+
+@asynccontextmanager
+async def saying(port: int, *, epoch: int, former: int = 0) -> AsyncIterator[int]:
+    """What answers as a Sentinel does that knows this port as the master's; its own port."""
+    answers = {
+        b"HELLO": b"%1\r\n$2\r\nid\r\n:1\r\n",
+        b"MASTER": b"%%3\r\n+ip\r\n+127.0.0.1\r\n+port\r\n+%d\r\n+config-epoch\r\n+%d\r\n"
+        % (former or port, epoch),
+        b"GET-MASTER-ADDR-BY-NAME": b"*2\r\n+127.0.0.1\r\n+%d\r\n" % port,
+    }
+    connected = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        while line := await reader.readline():
+            writer.write(answers.get(line.strip(), b""))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as sentinel:
+        yield int(sentinel.sockets[0].getsockname()[1])
+        for writer in connected:
+            writer.close()
+
+
+async def found(sentinels: Sentinels) -> int:
+    """The port of the master."""
+    (owned,) = await sentinels.find(())
+    return owned.address.port
 
 
 def push(store: Store, outcomes: Outcomes, number: int) -> None:
@@ -123,22 +154,27 @@ async def test_a_failover_that_is_not_over_in_every_detail_is_followed_already(
     """The other replicas may take seconds. Meanwhile MASTER names the former one, which takes
     commands still, and has the epoch of the failover: as real Sentinels answer then."""
     newer = start_redis()
-    answers = {
-        b"HELLO": b"%1\r\n$2\r\nid\r\n:1\r\n",
-        b"MASTER": b"%%3\r\n+ip\r\n+127.0.0.1\r\n+port\r\n+%d\r\n+config-epoch\r\n+7\r\n"
-        % redis_server.port,
-        b"GET-MASTER-ADDR-BY-NAME": b"*2\r\n+127.0.0.1\r\n+%d\r\n" % newer.port,
-    }
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            writer.write(answers.get(line.strip(), b""))
-        writer.close()
-
-    sentinel = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = sentinel.sockets[0].getsockname()[1]
-    async with sentinel, node_at(f"redis+sentinel://127.0.0.1:{port}/{MASTER}") as node:
+    async with (
+        saying(newer.port, epoch=7, former=redis_server.port) as port,
+        node_at(f"redis+sentinel://127.0.0.1:{port}/{MASTER}") as node,
+    ):
         assert [shard.address.port for shard in node.store.shards()] == [newer.port]
+
+
+async def test_a_master_that_was_replaced_is_not_gone_back_to() -> None:
+    """Whoever knows of the failover does not answer for a while; who was cut off from it does."""
+    time, new, old = 0.0, 1, 2
+    async with saying(old, epoch=3) as other:
+        async with saying(new, epoch=4) as port:
+            seeds = [Address("127.0.0.1", port), Address("127.0.0.1", other)]
+            asked = Sentinels(seeds, MASTER, Address(), lambda: time)
+            assert await found(asked) == new
+        assert await found(asked) == new
+        time = REMEMBERED - 1.0
+        assert await found(asked) == new
+        time = REMEMBERED
+        assert await found(asked) == old, "they were set up anew"
+        asked.close()
 
 
 async def test_passwords_of_both(start_redis: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
