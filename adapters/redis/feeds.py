@@ -12,7 +12,7 @@ from adapters.redis.keyspace import Keyspace
 from adapters.redis.store import Store
 from adapters.redis.terms import Terms
 from application.ports.broadcasting import BrokerListener, Held
-from domain.errors import HubbubError, Unavailable
+from domain.errors import HubbubError, OutcomeUnknown, Unavailable
 from domain.identifiers import RoomId
 from domain.options import Retention
 from domain.position import Position
@@ -59,6 +59,7 @@ class Feeds(FeedOwner):
         self._feeds: dict[RoomId, Feed] = {}
         self.find = self._feeds.get
         self.listener: BrokerListener | None = None
+        self._next: Feed | None = None  # where the next comparison of all begins
         self._stale: dict[Feed, None] = {}
         self._reading: set[Feed] = set()
         self._wanted = asyncio.Event()
@@ -205,11 +206,16 @@ class Feeds(FeedOwner):
         room itself in Redis, and no other message come that would show it."""
         looks: list[_Look] = []
         feeds = list(self)
+        # Where a round ended early, the next one goes on: every room has its turn.
+        first = feeds.index(self._next) if self._next in feeds else 0
+        feeds, self._next = feeds[first:] + feeds[:first], None
         for start in range(0, len(feeds), AT_ONCE):
-            some = feeds[start : start + AT_ONCE]
-            looks += await self._compare(some)
-            if len(looks) < start + len(some):
-                break  # Redis does not answer, or rooms were left: the rest is for the next time
+            some = [feed for feed in feeds[start : start + AT_ONCE] if feed.is_open]
+            compared = await self._compare(some)
+            looks += compared
+            if some and not compared:  # Redis does not answer
+                self._next = next(iter(feeds[start + AT_ONCE :]), None)
+                break
         if not any(look.here != look.there for look in looks):
             return
         await asyncio.sleep(GRACE)
@@ -224,7 +230,7 @@ class Feeds(FeedOwner):
         timeline = feed.timeline
         if timeline is None:
             raise Unavailable(f"{feed.room} was left meanwhile")
-        there = await self._ask(feed, timeline.top)
+        there = await self._locate(feed, timeline.top)
         end = time.monotonic() + GRACE
         # What was published is on its way as a rule; nothing announces that it is there.
         while not _has(feed, there) and time.monotonic() < end:  # noqa: ASYNC110  (see above)
@@ -235,8 +241,20 @@ class Feeds(FeedOwner):
                     feed.replica.missed()
                     self.stale(feed)
                     await feed.settled()
+                    if not _has(feed, there):
+                        # What was said of it may never come about: Redis lost the room, or the
+                        # end of its log, before or since.
+                        await asyncio.sleep(_FIRST_PAUSE)
+                        there = await self._locate(feed, timeline.top)
         except TimeoutError:
             raise Unavailable("the store does not tell where the room is") from None
+
+    async def _locate(self, feed: Feed, seq: int) -> Position | None:
+        """As `_ask`, but raises Unavailable only: a question changes nothing."""
+        try:
+            return await self._ask(feed, seq)
+        except OutcomeUnknown as failure:
+            raise Unavailable(failure.message) from failure
 
     async def _compare(self, feeds: Sequence[Feed]) -> list[_Look]:
         asked = [(feed, feed.timeline.position) for feed in feeds if feed.timeline is not None]

@@ -357,6 +357,26 @@ async def test_a_lost_reply_does_not_say_it_twice(
         assert (ids[4], ids[5], len(ids)) == (once.message_id, after.message_id, 5)
 
 
+async def test_a_lost_reply_after_a_lost_tail_does_not_say_it_twice(
+    start_redis: StartRedis,
+) -> None:
+    """What was known of the room at the first attempt is more than the new master has."""
+    pair = Pair(start_redis)
+    async with proxied(pair.master) as (proxy, (node,)):
+        await fill(node, 5)
+        await pair.replicated()
+        pair.cut_off()
+        await fill(node, 3)
+        await node.notes.reaches(8)
+        pair.fail_over(proxy)
+        proxy.lose_reply(to=b'"once"')
+        once = await node.submit("once").published()
+        await proxy.reply_lost()
+        assert once.position is not None
+        assert (once.position.seq, once.duplicate) == (6, False)
+        assert list(RoomInRedis(pair.replica).ids().values()).count(once.message_id) == 1
+
+
 async def test_a_lost_reply_where_the_log_keeps_nothing_stays_unknown(
     redis_server: RedisServer,
 ) -> None:
@@ -452,6 +472,29 @@ async def test_a_node_that_is_behind_finds_out_when_it_is_asked(room: RoomInRedi
         assert (node.notes.told, node.notes.ids()) == ([], room.ids())
 
 
+async def test_a_room_that_redis_lost_is_found_anew_when_it_is_asked(room: RoomInRedis) -> None:
+    """What Redis said of it first is never reached then."""
+    async with followers_at(room.server.url) as (node,):
+        await fill(node, 3)
+        await node.notes.reaches(3)
+        room.forget("meta", "log")
+        await node.broker.confirm(CHAT)
+        assert node.notes.outcomes == ["reset"]
+        assert node.counted("feed_resyncs", "begun_again") == 1
+
+
+async def test_no_answer_to_where_a_room_is_leaves_it_unavailable(
+    room: RoomInRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "DEADLINE", 0.5)
+    async with proxied(room.server) as (proxy, (node,)):
+        await fill(node, 3)
+        proxy.hold_replies()
+        with pytest.raises(Unavailable):
+            await node.broker.confirm(CHAT)
+        proxy.heal()
+
+
 async def test_a_room_that_is_as_it_should_be_goes_on_undisturbed_when_it_is_asked(
     room: RoomInRedis,
 ) -> None:
@@ -522,6 +565,25 @@ async def test_a_last_message_that_was_lost_is_found(
         room.publish_unheard("last")
         await node.notes.reaches(4)
         assert (node.notes.told, node.notes.ids()) == ([], room.ids())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+async def test_a_room_that_cannot_be_compared_leaves_the_others_their_turn(
+    room: RoomInRedis, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(feeds_module, "AT_ONCE", batch)
+    at_once(monkeypatch)
+    rooms = [RoomId(f"r{number}") for number in range(6)]
+    async with broker_at(room.server.url) as node:
+        for name in rooms:
+            await node.follow(name)
+        damaged, last = (RoomInRedis(room.server, name) for name in (rooms[0], rooms[-1]))
+        damaged.forget("meta")
+        room.server.command("SET", damaged.keys.meta, "not a hash")
+        last.publish_unheard("last")
+        for _ in range(2):
+            await node.broker.check()
+        assert len(await node.notes.heard(1, rooms[-1])) == 1
 
 
 async def test_what_is_on_its_way_is_not_read(room: RoomInRedis) -> None:
