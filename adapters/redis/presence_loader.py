@@ -26,6 +26,7 @@ PAGE = 1000  # users, roughly
 AT_ONCE = 64  # rooms read at a time
 GIVE_UP = 5.0  # seconds after which a reading is begun again: the feed may be silent
 PAUSE = 0.5  # seconds before a reading that came to nothing is begun again
+_SKIPPED = 2  # versions; whoever finds one missing asks who is there
 _BATCH = 200  # users put back in one call
 _RESTORE_GRACE = LENGTH  # seconds in which every node that lives says again who it holds
 
@@ -143,10 +144,13 @@ class Loader:
         loaded = loading.finish()
         if loaded is None:
             return
-        if room.replica.continues(loaded) or loaded.life == room.restored:
+        replica = room.replica
+        if not (replica.continues(loaded) or loaded.life == room.restored):
+            self._restore(room, loading, replica.version)
+        elif replica.can_tell(loaded):
             self._adopt(room, loaded)
         else:
-            self._restore(room, loading)
+            self._restore(room, loading, replica.version + _SKIPPED)
 
     def _adopt(self, room: AttendedRoom, loaded: Loaded) -> None:
         del self._active[room]
@@ -157,11 +161,11 @@ class Loader:
             self._agenda.grace(room.id, 0.0)
         self.read_stale()
 
-    def _restore(self, room: AttendedRoom, loading: Loading) -> None:
-        """Put back what Redis has not, then read again."""
+    def _restore(self, room: AttendedRoom, loading: Loading, version: int) -> None:
+        """Put back what Redis has not, going on from no less than this version, then read again."""
         people = list(room.to_restore())
         lease, replica = self._lease, room.replica
-        begin = (lease.node, lease.former, replica.life, replica.version)
+        begin = (lease.node, lease.former, replica.life, version)
         times = (int(LENGTH * 1000), int(_RESTORE_GRACE * 1000))
         batches = [people[at : at + _BATCH] for at in range(0, len(people), _BATCH)] or [[]]
         left = len(batches)

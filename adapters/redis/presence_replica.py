@@ -131,6 +131,18 @@ class Replica:
             return True
         return loaded.life == self.life and loaded.revision >= self.revision
 
+    def can_tell(self, loaded: Loaded) -> bool:
+        """Whether who was told of this so far knows of what was read once `adopt` tells it.
+
+        All of it is told with one version, and who listens takes a change with the next version,
+        asks when one is missing, and takes no other for news. After Redis lost something, two
+        histories may have come to the same version or nearly so.
+        """
+        if not self.loaded:
+            return True
+        ahead = loaded.version - self.version
+        return ahead > 1 or len(self.members.keys() ^ loaded.members.keys()) <= ahead
+
     def adopt(self, loaded: Loaded) -> Iterator[PresenceChange]:
         """Become what was read; yields what that changes for who listens.
 

@@ -57,6 +57,32 @@ def versions(node: RedisNode) -> list[int]:
     return [change.version for change in node.notes.changes]
 
 
+class Reader:
+    """Somebody on a node who goes by versions, as PROTOCOL.md has it."""
+
+    def __init__(self, node: RedisNode) -> None:
+        self._node = node
+        self._users: set[str] = set()
+        self._version = 0
+        self._read = 0  # of what the node was told
+
+    async def ask(self) -> None:
+        snapshot = await self._node.presence.snapshot(CHAT)
+        self._users, self._version = {m.user for m in snapshot.members or ()}, snapshot.version
+
+    async def users(self) -> set[str]:
+        """Who is there, by what was told since."""
+        changes = self._node.notes.changes[self._read :]
+        self._read += len(changes)
+        for change in changes:
+            if change.version == self._version + 1:
+                self._version += 1
+                self._users ^= {change.user}
+            elif change.version > self._version:
+                await self.ask()
+        return self._users
+
+
 # Nodes that die
 
 
@@ -419,6 +445,44 @@ async def test_a_tail_that_redis_lost_is_put_right(nodes: RedisNodes) -> None:
         for user in ("ann", "cid", "dan"):
             assert (LEAVE, user) not in node.notes.told()
         assert versions(node) == sorted(versions(node))
+
+
+@pytest.mark.parametrize("others", range(1, 6))
+async def test_a_tail_that_others_wrote_anew_is_known_to_who_goes_by_versions(
+    nodes: RedisNodes, others: int
+) -> None:
+    """Redis lost three, and others came before the node looked: as many, fewer or more."""
+    one, two = await nodes.start(), await nodes.start()
+    await one.enter("ann")
+    await two.enter("bob")
+    await nodes.settle()
+    reader = Reader(one)
+    await reader.ask()
+    keys = one.presence.rooms.find(CHAT)
+    assert keys is not None
+    for key in keys.keys[:2]:
+        nodes.client.copy(key, f"{key}:before")
+    for user in ("cid", "dan", "eve"):
+        await one.enter(user)
+    await nodes.settle()
+    for node in (one, two):
+        node.deafen()
+    for key in keys.keys[:2]:
+        nodes.client.rename(f"{key}:before", key)
+    written = [f"new{number}" for number in range(others)]
+    nodes.client.hset(keys.keys[1], mapping=dict.fromkeys(written, "elsewhere:1|null"))
+    for field in ("revision", "version"):
+        nodes.client.hincrby(keys.keys[0], field, others)
+    for node in (one, two):
+        node.hear_again()
+        node.presence.rooms.reread_all("test")
+    await nodes.settle()
+    there = {"ann", "bob", "cid", "dan", "eve", *written}
+    assert set(await one.users()) == there
+    assert await reader.users() == there
+    await two.enter("fay")
+    await nodes.settle()
+    assert await reader.users() == {*there, "fay"}
 
 
 # Feeds that fall silent

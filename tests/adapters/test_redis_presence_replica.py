@@ -299,6 +299,28 @@ def test_a_later_state_continues_and_an_earlier_one_does_not(
     assert Replica(CHAT).continues(before)
 
 
+def test_what_is_told_with_versions_that_are_taken_for_old_cannot_be_told(truth: Truth) -> None:
+    """Nobody asks who is there where no version is missing."""
+    replica = Replica(CHAT)
+    assert replica.can_tell(_loaded(truth.page()))
+    truth.came("ann")
+    read(replica, truth.page())
+    for user in ("bob", "cid"):
+        replica.apply(truth.came(user))
+    other = Truth()
+    for user in ("ann", "dan", "eve"):
+        other.came(user)
+    assert not replica.can_tell(_loaded(other.page())), "others came, to the same version"
+    other.came("fay")
+    assert not replica.can_tell(_loaded(other.page())), "and to the next one"
+    other.came("gus")
+    assert replica.can_tell(_loaded(other.page())), "one is missing"
+    truth.came("hal")
+    assert replica.can_tell(_loaded(truth.page())), "the next one, and nothing else"
+    truth.went("hal")
+    assert replica.can_tell(_loaded(truth.page())), "one is missing to whatever is told next"
+
+
 def _loaded(page: Page) -> Loaded:
     loading = Loading()
     loading.add(page)
