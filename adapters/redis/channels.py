@@ -214,7 +214,11 @@ class Channels(Hearer):
     def _retire(self, ear: Ear) -> None:
         del self._ears[ear.address]
         if ear in self._tasks:
-            self._tasks.pop(ear).cancel()
+            task = self._tasks.pop(ear)
+            task.add_done_callback(lambda _: self._pulses.pop(ear, None))  # it hears until then
+            task.cancel()
+        else:
+            del self._pulses[ear]
         for channel in self._channels.values():
             if channel.ear is ear:  # it has no known owner now
                 channel.ear = None

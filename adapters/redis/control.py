@@ -6,6 +6,7 @@ so carries out what it was not there for, but nothing twice.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
@@ -39,6 +40,8 @@ class RedisControl(Control, ChannelListener):
         self._listener: ControlListener | None = None
         self.read_up_to = "0-0"  # entry of the record
         self._heard: set[str] = set()  # of the orders behind it
+        # Read before they were heard: a look may be faster than the channel.
+        self._read: deque[str] = deque(maxlen=2 * _PAGE)
         self._due = asyncio.Event()
 
     def attach(self, listener: ControlListener) -> None:
@@ -64,9 +67,11 @@ class RedisControl(Control, ChannelListener):
                 continue
 
     def received(self, channel: str, payload: bytes) -> None:
-        entry, _, order = payload.partition(b" ")
-        self._heard.add(entry.decode("ascii", "replace"))
-        self._carry_out(order, None)
+        head, _, order = payload.partition(b" ")
+        entry = head.decode("ascii", "replace")
+        if entry not in self._read:
+            self._heard.add(entry)
+            self._carry_out(order, None)
 
     def lost(self, channel: str) -> None:
         self._due.set()
@@ -81,6 +86,7 @@ class RedisControl(Control, ChannelListener):
                 if self.read_up_to in self._heard:  # who was kicked may be back by now
                     self._heard.discard(self.read_up_to)
                 else:
+                    self._read.append(self.read_up_to)
                     given_at = int(self.read_up_to.partition("-")[0]) / 1000
                     self._carry_out(fields[1], given_at)
             if len(entries) < _PAGE:

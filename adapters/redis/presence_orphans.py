@@ -51,9 +51,10 @@ class Orphans:
                 self._unknown.pop(node, None)
                 del self._seen[node]
             elif self._agenda.now() - self._unknown.setdefault(node, self._agenda.now()) >= LENGTH:
-                for room in list(self._seen[node]):
+                while rooms := self._seen[node]:  # more may be seen meanwhile
+                    room = next(iter(rooms))
                     await self._janitor.clear_room(node, room)
-                    self._seen[node].discard(room)
+                    rooms.discard(room)
                 logger.warning("node %s was unknown, and is cleared away", node)
                 del self._seen[node], self._unknown[node]
 

@@ -135,6 +135,35 @@ async def test_what_a_node_left_of_which_nothing_is_known_is_cleared_away(
     assert await two.users() == {"ann": 1, "bob": 1}
 
 
+async def test_a_room_seen_while_others_are_cleared_is_cleared_too(
+    nodes: RedisNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, doomed = await nodes.start(), await nodes.start()
+    await one.enter("ann")
+    for room in (CHAT, NEWS):
+        await doomed.enter("gus", room=room)
+    name = doomed.name
+    await doomed.die()
+    nodes.client.zrem("hubbub:{nodes}:leases", name)
+    one.presence.rooms.reread_all("test")
+    await nodes.settle()
+    await one.presence.orphans.check()
+    await nodes.advance(LEASE)
+    clear = one.presence.janitor.clear_room
+
+    async def come_and_clear(dead: str, room: RoomId) -> None:
+        if room == CHAT:
+            await one.enter("ann", room=NEWS)
+        await clear(dead, room)
+
+    monkeypatch.setattr(one.presence.janitor, "clear_room", come_and_clear)
+    async with nodes.time_passing():
+        await one.presence.orphans.check()
+    await nodes.settle()
+    for room in (CHAT, NEWS):
+        assert await one.users(room) == {"ann": 1}
+
+
 async def test_a_node_that_lost_its_lease_and_lives_is_no_orphan(nodes: RedisNodes) -> None:
     one, two = await nodes.start(), await nodes.start()
     await one.enter("ann")

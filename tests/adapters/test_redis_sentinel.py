@@ -104,6 +104,8 @@ async def test_an_orderly_failover_is_followed(sentinels: RedisSentinels) -> Non
         assert isinstance((await outcomes.all())[later], int)
         # What the former master accepted last may never have reached the new one.
         there = [int(number) for number in master.command("LRANGE", LIST, 0, -1)]
+        ears, pulses = (vars(node.channels)[name] for name in ("_ears", "_pulses"))
+        await until(lambda: set(pulses) == set(ears.values()))
     assert there == sorted(set(there)), "in order, and none twice"
     assert there[-1] == later
 

@@ -117,6 +117,23 @@ async def test_what_was_heard_is_not_carried_out_again_at_the_next_look(
     assert node.notes.orders == ORDERS[:2]
 
 
+async def test_what_was_read_is_not_carried_out_again_when_it_is_heard(
+    redis_url: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look may be faster than the channel, and who was kicked may be back by then."""
+    monkeypatch.setattr(redis_control, "CHECK", 0.02)
+    node = await RedisNode(redis_url).start(stack)
+    monkeypatch.setattr(RedisControl, "received", lambda *_: None)
+    await node.control.give(ORDERS[0])
+    await node.hears(ORDERS[:1])
+    monkeypatch.undo()
+    record = "hubbub:{control}:orders"
+    ((entry, fields),) = await node.store.command(record, "XRANGE", record, "-", "+")
+    node.control.received("", entry + b" " + fields[1])
+    await node.control.give(ORDERS[1])
+    await node.hears(ORDERS[:2])
+
+
 async def test_an_order_whose_telling_was_lost_is_found(
     redis_url: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
