@@ -101,13 +101,14 @@ export class Hubbub extends Emitter {
   // For the other files
 
   /** `done` or `failed` is called in the turn of the reply. A `kept` command outlives the
-   *  connection; one to be tried `once` is not repeated for an error that would allow it. */
-  _ask(frame, done, failed, { kept = false, once = false } = {}) {
+   *  connection; one to be tried `once` is not repeated for an error that would allow it, nor one
+   *  of which `moot()` says then that it would do harm: that fails as if the connection were lost. */
+  _ask(frame, done, failed, { kept = false, once = false, moot } = {}) {
     if (kept && this.state === "closed") return failed(closed());
     if (!kept && this.state !== "connected") return failed(offline());
     const id = ++this.#ids;
     const text = JSON.stringify({ ...frame, id });
-    this.#requests.set(id, { text, done, failed, kept, once, tries: 0 });
+    this.#requests.set(id, { text, done, failed, kept, once, moot, tries: 0 });
     this.#repeat(id);
   }
 
@@ -129,7 +130,9 @@ export class Hubbub extends Emitter {
 
   _backoff(tries) {
     const [least, most] = this.#range;
-    return least + Math.random() * (Math.min(most, 4 * least * 2 ** tries) - least);
+    // A least of 0 is doubled as the usual one is; and a number has an end.
+    const ceiling = 4 * (least || 0.5) * 2 ** Math.min(tries, 99);
+    return least + Math.random() * (Math.min(most, ceiling) - least);
   }
 
   _cut(reason) {
@@ -216,6 +219,7 @@ export class Hubbub extends Emitter {
     this.#outbox.restore(user, limits);
     const kept = [...this.#requests.keys()];
     this.#link.established(interval + this.#grace);
+    if (this.state !== "connected") return; // whoever was told has closed or cut it
     for (const room of this.rooms.values()) room._enter();
     for (const id of kept) this.#repeat(id);
     this.#outbox.flush();
@@ -270,7 +274,10 @@ export class Hubbub extends Emitter {
 
   #repeat(id) {
     const request = this.#requests.get(id);
-    if (request && this.state === "connected") this.#link.send(request.text);
+    if (request?.moot?.()) {
+      this.#requests.delete(id);
+      request.failed(offline());
+    } else if (request && this.state === "connected") this.#link.send(request.text);
   }
 
   // The token

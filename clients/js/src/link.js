@@ -33,7 +33,7 @@ export class Link {
   #since = NaN;
   #cause = null;
   #tries = 0;
-  #notBefore = 0;
+  #notBefore = 0; // as `#since` by a clock that nobody sets
 
   constructor(owner, WebSocket = globalThis.WebSocket) {
     if (!WebSocket)
@@ -66,7 +66,7 @@ export class Link {
   /** It works, and something is heard at least every so many seconds. */
   established(silence = Infinity) {
     this.#silence = silence;
-    this.#since = Date.now();
+    this.#since = performance.now();
     this.#expect(silence);
     this.#set("connected");
   }
@@ -124,14 +124,14 @@ export class Link {
       reason,
       reconnect_after: advised = 0,
     } = this.#cause ?? { code: closeCode, reason: closeReason };
-    if (Date.now() - this.#since >= STABLE * 1000) this.#tries = 0;
+    if (performance.now() - this.#since >= STABLE * 1000) this.#tries = 0;
     this.#drop(CUT, "");
     if (isFinal(code) && !this.#owner.pardons?.({ code, reason }))
       return this.#end({ code, reason });
     const atOnce = within(code, 4200) && this.#tries === 0;
     const delay = atOnce ? advised : Math.max(advised, this.#owner.backoff(this.#tries));
     this.#tries += 1;
-    this.#notBefore = Date.now() + advised * 1000;
+    this.#notBefore = performance.now() + advised * 1000;
     this.#after(delay, () => this.start());
     this.#set("offline", { code, reason, delay });
   }
@@ -179,7 +179,7 @@ export class Link {
       this.#expect(PROBE);
       this.#owner.probe();
     } else if (this.state === "offline" && type !== "offline") {
-      const wait = Math.max(0, this.#notBefore - Date.now()) / 1000;
+      const wait = Math.max(0, this.#notBefore - performance.now()) / 1000;
       this.#after(wait, () => this.start());
     }
   };

@@ -43,7 +43,7 @@ export class Outbox {
     return new Promise((resolve, reject) => {
       this.#save(entry);
       this.#entries.set(key, { ...entry, resolve, reject, sent: false, doubt: false, tries: 0 });
-      this.flush();
+      if (this.#hub._open(room)) this.flush(); // or else nothing may go that might not before
     });
   }
 
@@ -54,7 +54,7 @@ export class Outbox {
 
   /** Send what may go. */
   flush() {
-    if (this.#timer) return;
+    if (this.#timer || this.#hub.state !== "connected") return;
     const busy = new Set();
     for (const entry of this.#entries.values()) {
       const { room } = entry;
@@ -69,6 +69,7 @@ export class Outbox {
   }
 
   #send(entry) {
+    if (!this.#current(entry)) return;
     try {
       if (entry.at && Date.now() - entry.at > KEY_LIFE) {
         throw new HubbubError("unknown", "sent before, and too long ago to repeat it");
@@ -156,6 +157,7 @@ export class Outbox {
   /** No more tries. What `close` left in the storage goes out at the next connection. */
   end(error, code) {
     for (const entry of this.#entries.values()) {
+      if (!entry.resolve) continue; // of the storage: whoever wrote it may still send it
       const said = code !== 1000 && entry.doubt ? new HubbubError("unknown", error.message) : error;
       if (code !== 1000) this.#failed(entry, said);
       else entry.reject?.(said);
@@ -173,7 +175,7 @@ export class Outbox {
     const found = names
       .filter((name) => name.startsWith(this.#name("")))
       .map((name) => this.#load(name));
-    const known = [...this.#entries.values()];
+    const known = [...this.#entries.values()].filter((entry) => this.#current(entry));
     const all = [...found.filter((entry) => entry && !this.#entries.has(entry.key)), ...known];
     this.#entries = new Map(all.sort((a, b) => a.made - b.made).map((entry) => [entry.key, entry]));
   }
@@ -186,22 +188,39 @@ export class Outbox {
 
   // The storage
 
+  /** Look what other tabs did with an entry. Returns whether it is still to be sent. */
+  #current(entry) {
+    if (entry.saved === undefined) return true;
+    const name = this.#name(entry.key);
+    const stored = this.#storage.getItem(name) === null ? null : this.#load(name);
+    if (!stored && !entry.resolve) return this.#entries.delete(entry.key), false;
+    // Gone it was sent at an unknown time, with another time there it was sent then.
+    const at = stored ? stored.at : entry.made;
+    if (at === entry.saved) return true;
+    entry.at = Math.min(entry.at || at, at);
+    entry.saved = stored ? at : undefined;
+    entry.doubt = true;
+    return true;
+  }
+
   #name(key) {
     return `${this.#place} ${this.#user} ${key}`;
   }
 
-  #save({ key, room, data, text, silent, made, at }) {
+  #save(entry) {
+    const { key, room, data, text, silent, made, at } = entry;
     // Until the user is known it could be restored for somebody else.
     if (!this.#storage || this.#user === null) return;
     const stored = JSON.stringify({ key, room, data, text, silent, made, at });
     this.#storage.setItem(this.#name(key), stored);
+    entry.saved = at; // undefined: not stored
   }
 
   #load(name) {
     try {
       const entry = JSON.parse(this.#storage.getItem(name));
       if (name !== this.#name(entry.key) || !entry.text) throw new Error(`not understood: ${name}`);
-      return { ...entry, sent: false, doubt: entry.at > 0, tries: 0 };
+      return { ...entry, saved: entry.at, sent: false, doubt: entry.at > 0, tries: 0 };
     } catch (error) {
       this.#storage.removeItem(name);
       this.#hub._trouble(error);

@@ -57,6 +57,7 @@ export class Room extends Emitter {
   /** Resolves once the server has taken us out, or there is no connection to be in by. */
   leave() {
     return new Promise((resolve, reject) => {
+      if (this.#gone) return resolve(); // the membership there may be now is another's
       const entered = this.#asked;
       this.#drop(new HubbubError("left", `left ${this.name}`));
       if (entered) this.#depart(resolve, reject);
@@ -69,13 +70,23 @@ export class Room extends Emitter {
   _enter() {
     if (this.#asked) return;
     this.#asked = true;
-    // The server has us in our personal room already: out first, it is one like any other.
-    if (this.name === `@${this.#hub.user}`) this.#depart();
+    if (this.name !== `@${this.#hub.user}`) return this.#ask();
+    // The server has us in our personal room already: out first, it is one like any other. The
+    // join waits for the answer: a leave that is refused for a while must not come after it.
+    const out = () => this.#asked && !this.#gone && this.#ask();
+    this.#depart(out, (error) => {
+      this.#hub._trouble(error);
+      out();
+    });
+  }
+
+  #ask() {
     const frame = { type: "join", room: this.name };
     if (this.#history) frame.history = this.#history;
     if (this.position) frame.position = this.position;
     const joined = (reply) => this.#joined(reply);
-    this.#hub._ask(frame, joined, (error) => lost(error) || this.#end(error));
+    const failed = (error) => lost(error) || this.#end(error);
+    this.#hub._ask(frame, joined, failed, { moot: () => this.#gone });
   }
 
   /** Put in by the server; if nobody is told of it, passed over. */
@@ -121,7 +132,9 @@ export class Room extends Emitter {
   #depart(resolve = () => {}, reject = (error) => this.#hub._trouble(error)) {
     const failed = (error) =>
       lost(error) || error.code === "not_joined" ? resolve() : reject(error);
-    this.#hub._ask({ type: "leave", room: this.name }, () => resolve(), failed);
+    // Repeated once the room is joined anew, it would end that membership.
+    const moot = () => this.#gone && this.#hub.rooms.has(this.name);
+    this.#hub._ask({ type: "leave", room: this.name }, () => resolve(), failed, { moot });
   }
 
   #drop(error) {

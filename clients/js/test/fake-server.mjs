@@ -112,6 +112,8 @@ export class World {
   constructor(t, { random = 0.5, ...options } = {}, url = "ws://hub.test/v1/ws") {
     const { connections } = this;
     t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000_000 });
+    const { now } = Date;
+    t.mock.method(performance, "now", () => now()); // whatever `Date` is set to
     t.mock.method(Math, "random", () => random);
     this.timers = t.mock.timers;
     this.WebSocket = class extends FakeSocket {

@@ -152,6 +152,13 @@ test("the range of the backoff can be chosen", async (t) => {
   assert.deepEqual(delays, ["0.04", "0.08", "0.10", "0.10"]);
 });
 
+test("a least wait of none is doubled as the usual one, for ever", async (t) => {
+  const world = new World(t, { random: 0.5, backoff: [0, 20] });
+  const waits = [0, 1, 5, 1023, 1024, 1e6].map((tries) => world.hub._backoff(tries));
+  assert.deepEqual(waits, [1, 2, 10, 10, 10, 10]);
+});
+
+
 test("a server that never says connected is given up after 15 s", async (t) => {
   const world = new World(t);
   await settle();
@@ -305,6 +312,18 @@ afterEach(() => {
   delete globalThis.document;
   delete globalThis.addEventListener;
   delete globalThis.removeEventListener;
+});
+
+test("online tries at once also when the clock was set back meanwhile", async (t) => {
+  const { tell } = page();
+  const world = new World(t);
+  await world.connected();
+  world.socket.drop();
+  const { now } = Date;
+  t.mock.method(Date, "now", () => now() - 3_600_000);
+  tell("online");
+  await world.pass(0);
+  assert.equal(world.connections.length, 2);
 });
 
 test("online and a visible page try at once", async (t) => {

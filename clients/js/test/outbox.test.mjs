@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { FakeStorage, World, settle } from "./fake-server.mjs";
+import { Hubbub } from "./subject.mjs";
 
 const refusal = ({ id }, code, fields = {}) => ({
   ...{ type: "error", id, code, message: code, retry: false },
@@ -501,6 +502,120 @@ test("two tabs with one storage do not lose each other's messages", async (t) =>
   await settle();
   assert.equal(storage.length, 1);
 });
+
+/** Another client of the same user, in the same world, with its connection. */
+async function tab(world, storage) {
+  const hub = new Hubbub("ws://hub.test/v1/ws", {
+    ...{ WebSocket: world.WebSocket, user: "ann", storage },
+  });
+  hub.join("tea");
+  await settle();
+  return [hub, world.socket];
+}
+
+async function back(world, hub) {
+  hub.connect();
+  await settle();
+  world.socket.accept();
+  return world.socket;
+}
+
+/** Two tabs; A has written M offline, and B read it from the storage and lost its connection. */
+async function twoTabs(t) {
+  const storage = new FakeStorage();
+  const world = new World(t, { user: "ann", storage });
+  world.hub.join("tea");
+  (await world.connected()).admit();
+  world.socket.drop();
+  const published = world.hub.publish("tea", "M");
+  const [other, socket] = await tab(world, storage);
+  socket.accept();
+  assert.equal(other.pending.length, 1);
+  return { storage, world, published, other, socket };
+}
+
+test("what one tab sent is not sent again by another that had read it before", async (t) => {
+  const { storage, world, published, other, socket } = await twoTabs(t);
+  socket.drop();
+  const mine = await back(world, world.hub);
+  mine.admit({ outcome: "ok" });
+  mine.ack(mine.take("publish"), 1);
+  await published;
+  assert.equal(storage.length, 0);
+  t.mock.timers.setTime(Date.now() + 400_000);
+  const theirs = await back(world, other);
+  theirs.admit();
+  assert.deepEqual(texts(theirs), []);
+  assert.deepEqual(other.pending, []);
+});
+
+test("nor without a lost connection in between", async (t) => {
+  const { world, published, other, socket } = await twoTabs(t);
+  const mine = await back(world, world.hub);
+  mine.admit({ outcome: "ok" });
+  mine.ack(mine.take("publish"), 1);
+  await published;
+  socket.admit();
+  assert.deepEqual([texts(socket), other.pending], [[], []]);
+});
+
+test("nor by the one that wrote it, too late to repeat what the other sent", async (t) => {
+  const { world, published, socket } = await twoTabs(t);
+  socket.admit();
+  socket.ack(socket.take("publish"), 1);
+  const told = assert.rejects(published, { code: "unknown" });
+  t.mock.timers.setTime(Date.now() + 400_000);
+  const mine = await back(world, world.hub);
+  mine.admit({ outcome: "ok" });
+  await told;
+  assert.deepEqual(texts(mine), []);
+});
+
+test("the time of another tab's try counts", async (t) => {
+  const { world, published, socket } = await twoTabs(t);
+  socket.admit();
+  socket.take("publish");
+  const told = assert.rejects(published, { code: "unknown" });
+  t.mock.timers.setTime(Date.now() + 400_000);
+  const mine = await back(world, world.hub);
+  mine.admit({ outcome: "ok" });
+  await told;
+  assert.deepEqual(texts(mine), []);
+});
+
+test("a tab that is sent away leaves the others what they wrote", async (t) => {
+  const { storage, world, published, other, socket } = await twoTabs(t);
+  const failed = [];
+  other.on("failed", ({ data }) => failed.push(data));
+  socket.drop(4001, "token_invalid");
+  assert.deepEqual([storage.length, failed, other.pending], [1, [], []]);
+  const mine = await back(world, world.hub);
+  mine.admit({ outcome: "ok" });
+  mine.ack(mine.take("publish"), 1);
+  assert.equal((await published).seq, 1);
+});
+
+test("nothing is looked through for a message that cannot go yet", async (t) => {
+  const world = new World(t);
+  let looks = 0;
+  const { get } = world.hub.rooms;
+  t.mock.method(world.hub.rooms, "get", function (name) {
+    looks += 1;
+    return get.call(this, name);
+  });
+  const publish = () => {
+    looks = 0;
+    for (let n = 0; n < 100; n += 1) world.hub.publish("tea", n).catch(() => {});
+    return looks;
+  };
+  assert.equal(publish(), 0);
+  world.hub.join("tea");
+  await world.connected();
+  assert.ok(publish() <= 200, "as often as there are messages, not as their square");
+  world.socket.admit();
+  assert.equal(texts(world.socket).length, 200);
+});
+
 
 test("a closed client does not keep Node alive, whatever it was waiting for", () => {
   const program = `

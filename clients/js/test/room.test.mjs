@@ -443,11 +443,8 @@ test("one's personal room becomes a room like any other", async (t) => {
   const socket = await world.connected();
   socket.push(joined({ room: "@ann", at: 6 }), push("@ann", 7));
   assert.deepEqual(world.seen(), [], "not before our own join");
-  assert.deepEqual(
-    socket.sent.map(({ type }) => type),
-    ["leave", "join"],
-  );
   const { id } = socket.take("leave", { room: "@ann" });
+  assert.deepEqual(socket.sent, [], "the join waits for the answer");
   socket.push({ type: "ack", id, room: "@ann" });
   socket.admit({ seqs: [6, 7] });
   socket.push(push("@ann", 8));
@@ -457,7 +454,85 @@ test("one's personal room becomes a room like any other", async (t) => {
     ["message", 8],
   ]);
   const back = await world.again();
+  back.push({ type: "ack", id: back.take("leave").id, room: "@ann" });
   back.take("join", { position: { log: "a", seq: 8 } });
+});
+
+const slower = ({ id }) => ({
+  ...{ type: "error", id, code: "rate_limited", message: "too fast", retry: true },
+  retry_after: 0.02,
+});
+
+test("a leave that is refused for a while does not come behind the join: one's own room", async (t) => {
+  const world = new World(t);
+  const room = world.hub.join("@ann");
+  const socket = await world.connected();
+  socket.push(slower(socket.take("leave")));
+  assert.deepEqual(socket.sent, []);
+  await world.pass(1);
+  socket.push({ type: "ack", id: socket.take("leave").id, room: "@ann" });
+  socket.admit({ room: "@ann" });
+  await world.pass(10);
+  assert.deepEqual([socket.sent, room.live], [[], true]);
+});
+
+test("one's own room left before the answer is not joined", async (t) => {
+  const world = new World(t);
+  const room = world.hub.join("@ann");
+  const socket = await world.connected();
+  const left = room.leave();
+  for (const type of ["leave", "leave"]) {
+    socket.push({ type: "ack", id: socket.take(type).id, room: "@ann" });
+  }
+  await left;
+  assert.deepEqual(socket.sent, []);
+});
+
+test("nor behind the join of any other room that is joined anew", async (t) => {
+  const world = new World(t);
+  const left = (await world.room("tea")).leave();
+  const room = world.hub.join("tea");
+  world.socket.push(slower(world.socket.take("leave")));
+  world.socket.admit();
+  await world.pass(1);
+  await left;
+  assert.deepEqual([world.socket.sent, room.live], [[], true]);
+});
+
+test("a join that is refused for a while is not repeated for a room left meanwhile", async (t) => {
+  const world = new World(t);
+  const room = world.hub.join("tea");
+  const socket = await world.connected();
+  socket.push(slower(socket.take("join")));
+  room.leave();
+  socket.push({ type: "ack", id: socket.take("leave").id, room: "tea" });
+  await world.pass(10);
+  assert.deepEqual(socket.sent, []);
+});
+
+test("leaving by an old handle leaves the new membership alone", async (t) => {
+  const world = new World(t);
+  const old = await world.room("tea");
+  world.socket.push({ type: "removed", room: "tea", code: "kicked", reason: "by cleo" });
+  const room = await world.room("tea");
+  await old.leave();
+  assert.deepEqual([world.socket.sent, room.live], [[], true]);
+});
+
+test("closed and begun again by whoever hears of the connection, it joins its rooms", async (t) => {
+  const world = new World(t);
+  const room = world.hub.join("tea");
+  const stop = world.hub.on("state", ({ state }) => {
+    if (state !== "connected") return;
+    stop();
+    world.hub.close();
+    world.hub.connect();
+    room.publish(1);
+  });
+  await world.connected();
+  const socket = await world.connected();
+  socket.admit();
+  assert.deepEqual([room.live, socket.take("publish").data], [true, 1]);
 });
 
 test("a personal room nobody asked for is left alone", async (t) => {
