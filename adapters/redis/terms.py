@@ -1,8 +1,9 @@
 """The name of the store's reign where Redis may not be asked for it.
 
 Some operators hide INFO. Then the nodes agree on a name of their own, kept in Redis, and on
-another one whenever it looks as if another store had taken over. This is weaker: a store that
-lost its newest messages and was not seen to change goes on under the old name.
+another one whenever it looks to one of them as if another store had taken over. The names are
+numbered: under an older one nothing new begins. This is weaker: a store that lost its newest
+messages and was not seen to change goes on under the old name.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from adapters.redis.store import DEADLINE, Script, Store
 from domain.errors import HubbubError, Unavailable
 
 PAUSE = 1.0  # seconds before Redis is asked again
+LOOK = 1.0  # seconds between two looks for a name that another node made up
 
 logger = logging.getLogger("hubbub.redis")
 
@@ -52,13 +54,29 @@ class Terms:
     async def run(self) -> None:
         """Agree with the other nodes whenever there is a doubt, until cancelled."""
         while True:
-            await self._doubt.wait()
+            doubted = await self._doubted()
             self._doubt.clear()
             try:
-                await self.agree()
+                if doubted or await self._is_over():
+                    await self.agree()
             except HubbubError:
-                self._doubt.set()
+                if doubted:
+                    self._doubt.set()
                 await asyncio.sleep(PAUSE)
+
+    async def _doubted(self) -> bool:
+        """Wait for a doubt, or until it is time to look."""
+        try:
+            async with asyncio.timeout(LOOK if self.made_up else None):
+                await self._doubt.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _is_over(self) -> bool:
+        """Whether the nodes have agreed on another name. Raises Unavailable and OutcomeUnknown."""
+        found = await self._store.command(self._key, "GET", self._key)
+        return bool(found != self.made_up.encode())
 
     async def agree(self) -> None:
         """The term in force until now is over, for everybody. Raises Unavailable."""

@@ -1003,6 +1003,53 @@ async def test_a_term_that_was_made_up_ends_with_the_connections(start_redis: St
         assert node.notes.told == []
 
 
+async def test_a_doubt_of_one_node_is_no_quarrel_where_info_is_hidden(
+    start_redis: StartRedis,
+) -> None:
+    """Who has lost no connection does not know of the new name at once."""
+    server = start_redis('rename-command INFO ""')
+    room = RoomInRedis(server)
+
+    def terms() -> int:
+        return len(str(server.command("HGET", room.keys.meta, "lineage")).split(","))
+
+    async with proxied(server) as (proxy, (one,)), followers_at(server.url) as (other,):
+        await one.publish("x")
+        agreed = server.command("GET", "hubbub:term")
+        assert terms() == 1
+        proxy.drop()
+        await until(lambda: server.command("GET", "hubbub:term") != agreed)
+        await one.healthy()
+        for number in range(10):
+            for node in (one, other):
+                await node.publish(str(number))
+        assert terms() == 2
+        for node in (one, other):
+            await node.notes.reaches(21)
+            assert node.notes.told == []
+
+
+async def test_a_name_that_another_node_made_up_is_taken_over_where_info_is_hidden(
+    start_redis: StartRedis,
+) -> None:
+    server = start_redis('rename-command INFO ""')
+    async with followers_at(server.url) as (node,):
+        await until(lambda: not node.broker.notices_losses)
+        before = await node.publish("x")
+        server.command("SET", "hubbub:term", "7-x")
+        assert before.position is not None
+
+        async def in_force() -> str:
+            after = await node.publish("y")
+            assert after.position is not None
+            return after.position.term
+
+        async with asyncio.timeout(20):
+            while await in_force() == before.position.term:
+                pass
+        assert server.command("HGET", RoomInRedis(server).keys.meta, "reign") == "7-x"
+
+
 async def test_a_log_that_became_shorter_is_told_where_info_is_hidden(
     start_redis: StartRedis,
 ) -> None:

@@ -330,6 +330,15 @@ def test_where_info_is_hidden_the_given_term_counts(room: Room) -> None:
     assert (room.meta()["lineage"], room.meta()["reign"]) == (lineage, "another")
 
 
+def test_under_an_older_name_nothing_new_begins(room: Room) -> None:
+    """Somebody who has not heard of the newest one yet, or makes up none with numbers."""
+    room.client = hide_info(room.server)
+    for term in ("9-a", "10-b", "9-a", "unnumbered", "10-b", "11-c"):
+        room.publish(term=term)
+    assert [entry.split(":")[1] for entry in room.meta()["lineage"].split(",")] == ["0", "1", "5"]
+    assert room.meta()["reign"] == "11-c"
+
+
 @pytest.mark.parametrize("what", ["publish", "read"])
 def test_without_any_term_nothing_is_done(room: Room, what: str) -> None:
     room.client = hide_info(room.server)
@@ -613,6 +622,15 @@ def test_where_info_is_hidden_who_comes_first_names_the_term(room: Room) -> None
     assert agree("", "a") == b""
     assert room.state() == {}
     room.client = hide_info(room.server)
-    assert [agree("", "a"), agree("", "b"), agree("a", "c"), agree("a", "d"), agree("c", "c2")] == [
-        b"a", b"a", b"c", b"c", b"c2",
-    ]  # fmt: skip
+    assert [
+        agree("", "a"), agree("", "b"), agree("1-a", "c"), agree("1-a", "d"), agree("2-c", "e"),
+    ] == [b"1-a", b"1-a", b"2-c", b"2-c", b"3-e"]  # fmt: skip
+
+
+def test_a_name_older_than_the_one_that_is_over_is_over_too(room: Room) -> None:
+    """A store that took over may not have heard of the newest one."""
+    room.client = hide_info(room.server)
+    room.client.set(Keyspace().term, "2-c")
+    over = ["3-d", "unnumbered"]
+    agreed = [room.client.eval(TERM, 1, Keyspace().term, name, "new") for name in over]
+    assert agreed == [b"4-new", b"4-new"]

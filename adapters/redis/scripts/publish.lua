@@ -43,6 +43,10 @@ local function used(...)
   return answer
 end
 
+local function made_up(reign)
+  return tonumber(string.match(reign, '^(%d+)-') or 0)
+end
+
 local function message_id()
   return string.match(ARGV[3], '^%S+')
 end
@@ -105,7 +109,15 @@ end
 -- has another one after every start. A room may leave a server and come back to it, so a term has
 -- a name of its own each time, made of the id and of the message it begins with.
 local info = redis.pcall('INFO', 'replication')
-local reign = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ARGV[6]
+local reign = type(info) == 'string' and string.match(info, 'master_replid:(%x+)')
+if not reign then
+  -- A name that is made up has a number: see term.lua. Who has not heard of the newest one yet must
+  -- not begin another term.
+  reign = ARGV[6]
+  if reign and reign ~= '' and meta[6] and made_up(reign) < made_up(meta[6]) then
+    reign = meta[6]
+  end
+end
 if not reign or reign == '' then
   return redis.error_reply('NOTERM INFO is refused and no term was given')
 end
