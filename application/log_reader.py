@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from application.disconnects import INTERNAL
 from application.fan_out import FanOut
 from application.live_room import Group, LiveRoom
 from application.ports.broadcasting import Broker
@@ -129,7 +130,12 @@ class LogReader:
             if seq is not None:
                 self._request(live, membership, seq)
                 return  # pumped again when it is there
+            before = membership.catchup.position
             self._step(live, membership, membership.catchup)
+            if membership.catchup is not None and membership.catchup.position == before:
+                # It would go round here for ever, and the whole node with it.
+                logger.error("a reader of %s gets nowhere from %s", live.room.id, before)
+                session.end(INTERNAL)
 
     def _step(self, live: LiveRoom, membership: Membership, catchup: CatchUp) -> None:
         session = membership.session
@@ -253,6 +259,8 @@ def _move_entry(membership: Membership, replay: Replay) -> None:
     match replay.recovery.outcome:
         case Outcome.RESET:
             membership.entry = replay.position
+            if membership.live:
+                membership.catchup = None  # what lay before its entry is gone
         case Outcome.REWOUND:
             valid_to = replay.recovery.valid_to or 0
             if membership.entry.seq > valid_to:

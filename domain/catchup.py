@@ -56,8 +56,11 @@ class CatchUp:
         return replay
 
     def _bound_reached(self, timeline: Timeline) -> bool:
-        at = self._position
-        return self._until is not None and (at.seq >= self._until or at.epoch != timeline.epoch)
+        if self._until is None:
+            return False
+        # A log may have become shorter than the bound: there is nothing more before it then.
+        at, end = self._position, min(self._until, timeline.top)
+        return at.seq >= end or at.epoch != timeline.epoch
 
 
 def clip(replay: Replay, until: int | None) -> Replay:

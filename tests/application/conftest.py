@@ -239,15 +239,17 @@ class FaultyBroker(MemoryBroker):
         self._deaf = False
         self._hub.interrupted(RoomId(room))
 
-    def fall_back(self, top: int, room: str = "chat") -> None:
-        """Another store takes over, which knows the log from its beginning up to `top`."""
+    def fall_back(self, top: int, room: str = "chat", *, term: str | None = None) -> None:
+        """Another store takes over, which knows the log from its beginning up to `top`, and no
+        other term than `term`; None for the present one."""
         log = self._rooms[RoomId(room)]
-        old, log.timeline = log.timeline, Timeline(log.timeline.epoch, log.timeline.term)
+        old, known = log.timeline, term or log.timeline.term
+        log.timeline = Timeline(old.epoch, known)
         while log.timeline.top < top:
             request = PageRequest(after=log.timeline.top, limit=min(100, top - log.timeline.top))
             for message in old.page(request).messages:
                 log.timeline.append(message, Retention(top, 600.0), self._clock())
-        log.timeline.begin_term(f"{old.term}+")
+        log.timeline.begin_term(f"{known}+")
 
 
 class _Line(BrokerListener):

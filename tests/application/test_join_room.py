@@ -6,11 +6,13 @@ import pytest
 
 from application.disconnects import FORBIDDEN, INTERNAL
 from application.session import SessionLimits
+from domain.catchup import CatchUp
 from domain.errors import BadName, HubbubError, NotGranted, RoomFull, TooManyRooms, Unavailable
 from domain.grants import DEFAULT_GRANTS, Grants, Identity
 from domain.identifiers import RoomId, UserId
 from domain.options import PresenceMode, RoomOptions
 from domain.position import Position
+from domain.timeline import MAX_PAGE_BYTES, Outcome, Recovery, Replay, Timeline
 from tests.application.conftest import (
     Client,
     FaultyBroker,
@@ -435,6 +437,48 @@ async def test_a_reading_ends_where_the_log_fell_back() -> None:
     broker.notice()
     ann.transport.drain()
     assert ann.heard() == [1181, 1182, *span(101, 180)]
+
+
+async def test_a_reading_ends_with_a_log_that_was_lost_from_before_its_bound_on() -> None:
+    broker = FaultyBroker()
+    house = House(LONG, broker=broker)
+    talk(house, *span(1, 150))
+    log = broker._rooms[CHAT].timeline
+    first = log.term
+    log.begin_term("second")
+    talk(house, *span(151, 350))
+    ann = await in_a_reading(house, 0)
+    ann.take()
+    broker.fall_back(150, term=first)
+    broker.notice()
+    ann.transport.drain()
+    talk(house, "new")
+    await turn()
+    (resync, message) = ann.frames
+    assert (resync["recovery"], resync["position"]["seq"]) == ({"outcome": "reset"}, 150)
+    assert (message["seq"], message["data"]) == (151, "new")
+    ann.take()
+    await ann.join(position=at(house, 100))
+    assert ann.heard() == span(101, 150)
+
+
+class Stuck(CatchUp):
+    """Never arrives."""
+
+    def step(self, timeline: Timeline, max_bytes: int = MAX_PAGE_BYTES) -> Replay:
+        return Replay(Recovery(Outcome.OK), [], self.position, True)
+
+
+async def test_a_reader_that_gets_nowhere_takes_nobody_else_along() -> None:
+    house = House(LONG)
+    ann = await in_a_reading(house, 350)
+    bob = await house.member("bob")
+    ann.session.memberships[CHAT].catchup = Stuck(at(house, 100), 350)
+    ann.transport.drain()
+    assert ann.transport.disconnect == INTERNAL
+    talk(house, 351)
+    await turn()
+    assert bob.heard() == [351]
 
 
 async def test_a_reading_goes_on_when_a_long_hole_is_closed() -> None:

@@ -9,7 +9,15 @@ from domain.identifiers import RoomId
 from domain.lineage import Lineage
 from domain.options import RoomOptions
 from domain.timeline import PageRequest, Timeline
-from tests.application.conftest import Client, FaultyBroker, House, SlowPresence, turn, types
+from tests.application.conftest import (
+    Client,
+    FaultyBroker,
+    House,
+    SlowPresence,
+    pass_time,
+    turn,
+    types,
+)
 from tests.application.test_join_room import LONG, at, span, talk
 
 CHAT = RoomId("chat")
@@ -224,6 +232,29 @@ async def test_what_cannot_be_fetched_for_a_slow_member_is_a_gap(broker: Forgetf
         (resync,) = ann.of_type("resync")
         assert resync["recovery"] == {"outcome": "gap", "first": 341}
         assert ann.heard() == [*span(1, 100), *span(341, 350)]
+
+
+async def test_what_is_fetched_for_a_member_is_nothing_to_it_once_the_log_is_gone(
+    broker: ForgetfulBroker,
+) -> None:
+    house = await house_of(350, held=350, broker=broker)
+    async with house.running():
+        ann = await house.member("ann")
+        ann.transport.stall(after=1)
+        await ann.join(position=at(house, 0))
+        broker.hold_only(10)
+        broker.answers.clear()
+        ann.transport.drain()
+        await turn()
+        ann.take()
+        broker.forget(CHAT)
+        broker.unreachable = Unavailable("the log has changed meanwhile")
+        broker.answers.set()
+        await pass_time(60)
+        talk(house, "new")
+        await turn()
+        assert types(ann.frames) == ["resync", "message"]
+        assert (ann.frames[0]["recovery"], ann.heard()) == ({"outcome": "reset"}, ["new"])
 
 
 async def test_who_leaves_while_something_is_fetched_hears_no_more(broker: ForgetfulBroker) -> None:

@@ -155,6 +155,27 @@ def test_a_bounded_reader_gives_up_with_its_log() -> None:
     assert CatchUp(at(3), until=9).done(Timeline("e2", "t1"))
 
 
+def test_a_bounded_reader_is_done_at_the_end_of_a_log_that_became_shorter() -> None:
+    member = CatchUp(at(100), until=1000)
+    log = timeline(250)
+    pages = []
+    while not member.done(log):
+        pages.append(seqs(member.step(log)))
+        assert pages[-1], "a step that moves nothing, and nothing is done"
+    assert pages == [span(101, 200), span(201, 250)]
+
+
+def test_what_follows_the_bound_follows_the_end_of_a_shorter_log() -> None:
+    member = CatchUp(at(200), until=1000)
+    member.then(at(1200, "t2"))
+    log = timeline(250)
+    log.begin_term("t3")
+    assert seqs(member.step(log)) == span(201, 250)
+    assert not member.done(log)
+    assert member.step(log).recovery == Recovery(Outcome.RESET)
+    assert member.done(log)
+
+
 def test_the_bound_can_be_lowered_and_not_raised() -> None:
     log = timeline(50)
     member = CatchUp(at(0), until=40)
