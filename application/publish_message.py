@@ -60,13 +60,15 @@ class PublishMessage:
         key: str | None = None,
         ephemeral: bool = False,
         echo: bool = True,
+        admitted: bool = False,
     ) -> None:
         """Synchronous: drafts of one session are numbered in the order of the calls.
 
-        `receipt` is called once, now or later. Raises (and then never calls it) BadName,
-        NotGranted, NotJoined, RateLimited.
+        `receipt` is called once, now or later. `admitted`: it was counted when it came in. Raises
+        (and then never calls it) BadName, NotGranted, NotJoined, RateLimited.
         """
-        session.admit_publish()
+        if not admitted:
+            session.admit_publish()
         identity = session.identity
         membership = session.memberships.get(RoomId(name))
         room: Room = self._rules(room_id(name)) if membership is None else membership.room

@@ -46,8 +46,6 @@ from entrypoints.ws.room_order import RoomOrder, Work
 
 logger = logging.getLogger("hubbub.connection")
 
-_TOKENS = "a token"  # no room's name, for the order of refreshes
-
 
 class UseCases(NamedTuple):
     """What a client may ask for."""
@@ -82,6 +80,7 @@ class _MainConversation(Conversation):
     _session: Session
     _spawn: Spawn
     _order: RoomOrder
+    _size: int  # characters of the frame that is being handled
     _pages: asyncio.Lock
 
     def __init__(self, cases: UseCases, metrics: Metrics, limits: Mapping[str, float]) -> None:
@@ -92,7 +91,7 @@ class _MainConversation(Conversation):
     async def begin(self, session: Session, spawn: Spawn) -> None:
         self._session = session
         self._spawn = spawn
-        self._order = RoomOrder(spawn)
+        self._order = RoomOrder(spawn, lambda: session.closed)
         session.invite = self._invited
         self._pages = asyncio.Lock()  # one page of history at a time, as the outbox takes them
         identity = session.identity
@@ -110,6 +109,7 @@ class _MainConversation(Conversation):
         except BadFrame as error:
             refuse(self._session, error, request_id(frame))
             return
+        self._size = len(frame)
         try:
             if not isinstance(command, Publish):
                 self._session.admit_command()
@@ -121,7 +121,9 @@ class _MainConversation(Conversation):
     # Commands on one room, in the order sent
 
     def _publish(self, frame: Publish) -> None:
-        self._order.run(frame.room, partial(self._publish_now, frame))
+        # Counted as it comes: also what waits takes room here.
+        self._session.admit_publish()
+        self._order.run(frame.room, partial(self._publish_now, frame), self._size)
 
     def _publish_now(self, frame: Publish) -> None:
         try:
@@ -133,6 +135,7 @@ class _MainConversation(Conversation):
                 key=frame.key,
                 ephemeral=frame.ephemeral,
                 echo=frame.echo,
+                admitted=True,
             )
         except HubbubError as error:
             refuse(self._session, error, frame.id)
@@ -169,7 +172,7 @@ class _MainConversation(Conversation):
     def _invited(self, room: RoomId) -> None:
         """Somebody else puts this session into a room."""
         try:
-            self._order.run(room, lambda: partial(self._enter, room))
+            self._order.run(room, lambda: partial(self._enter, room), 0)
         except HubbubError as error:
             self._not_entered(room, error)
 
@@ -190,7 +193,7 @@ class _MainConversation(Conversation):
         logger.info("not put into %s: %s", room, error.code, extra=known)
 
     def _leave(self, frame: Leave) -> None:
-        self._order.run(frame.room, partial(self._leave_now, frame))
+        self._order.run(frame.room, partial(self._leave_now, frame), self._size)
 
     def _leave_now(self, frame: Leave) -> None:
         try:
@@ -232,7 +235,7 @@ class _MainConversation(Conversation):
     def _auth(self, frame: Auth) -> None:
         work = partial(self._auth_now, frame)
         # In order: where keys have to be fetched first, an older token must not come out on top.
-        self._order.run(_TOKENS, lambda: partial(self._answer, frame.id, work))
+        self._order.run(None, lambda: partial(self._answer, frame.id, work), self._size)
 
     async def _auth_now(self, frame: Auth) -> None:
         refresh = self._cases.refresh
@@ -246,7 +249,7 @@ class _MainConversation(Conversation):
         """A sign of life like any other frame; the transport has noted it already."""
 
     def _run_in_order(self, frame: Join | History | Members, work: Work) -> None:
-        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work))
+        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work), self._size)
 
     async def _answer(self, request: RequestId | None, work: Work) -> None:
         try:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from domain.errors import RateLimited
-from domain.identifiers import RoomId
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 """Called where it is awaited: a coroutine made before would be left unawaited by a task that is
@@ -16,36 +15,53 @@ Command = Callable[[], Work | None]
 
 
 MAX_WAITING = 256  # commands on one room of one connection
+MAX_WAITING_BYTES = 1_048_576  # of commands on all rooms of one connection
+ENVELOPE = 256  # bytes that a command takes beside its frame, more or less
 
 
 class RoomOrder:
     """One connection's queues, a room each, there only while something is under way in it."""
 
-    __slots__ = ("_spawn", "_waiting")
+    __slots__ = ("_bytes", "_over", "_spawn", "_waiting")
 
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(
+        self, spawn: Callable[[Coroutine[Any, Any, None]], object], over: Callable[[], bool]
+    ) -> None:
+        """`over`: whether the session has ended, so that nothing which waits is done any more."""
         self._spawn = spawn
-        self._waiting: dict[str, deque[Command]] = {}
+        self._over = over
+        self._bytes = 0  # of what waits
+        self._waiting: dict[str | None, deque[tuple[Command, int]]] = {}
 
-    def run(self, room: RoomId | str, command: Command) -> None:
-        """Run a command now, or once those before it are through. Raises RateLimited when too
-        many wait."""
+    def run(self, room: str | None, command: Command, size: int) -> None:
+        """Run a command now, or once those before it are through. `room` is whatever text names
+        it, None for the connection itself; `size` the bytes of its frame.
+
+        Raises RateLimited when too many wait, or too much over all rooms."""
         waiting = self._waiting.get(room)
         if waiting is not None:
-            if len(waiting) >= MAX_WAITING:
-                raise RateLimited(f"{MAX_WAITING} commands wait for {room}", retry_after=1.0)
-            waiting.append(command)
+            self._queue(waiting, command, size + ENVELOPE)
             return
         rest = command()
         if rest is not None:
             self._waiting[room] = deque()
             self._spawn(self._finish(room, rest))
 
-    async def _finish(self, room: str, rest: Work) -> None:
+    def _queue(self, waiting: deque[tuple[Command, int]], command: Command, size: int) -> None:
+        if len(waiting) >= MAX_WAITING:
+            raise RateLimited(f"{MAX_WAITING} commands wait for one room", retry_after=1.0)
+        if self._bytes and self._bytes + size > MAX_WAITING_BYTES:
+            raise RateLimited(f"{MAX_WAITING_BYTES} bytes of commands wait", retry_after=1.0)
+        waiting.append((command, size))
+        self._bytes += size
+
+    async def _finish(self, room: str | None, rest: Work) -> None:
         waiting = self._waiting[room]
         await rest()
         while waiting:
-            following = waiting.popleft()()
+            command, size = waiting.popleft()
+            self._bytes -= size
+            following = None if self._over() else command()
             if following is not None:
                 await following()
         del self._waiting[room]

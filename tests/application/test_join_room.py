@@ -452,11 +452,11 @@ async def test_a_reading_ends_with_a_log_that_was_lost_from_before_its_bound_on(
     broker.fall_back(150, term=first)
     broker.notice()
     ann.transport.drain()
-    talk(house, "new")
+    talk(house, 2000)
     await turn()
     (resync, message) = ann.frames
     assert (resync["recovery"], resync["position"]["seq"]) == ({"outcome": "reset"}, 150)
-    assert (message["seq"], message["data"]) == (151, "new")
+    assert (message["seq"], message["data"]) == (151, 2000)
     ann.take()
     await ann.join(position=at(house, 100))
     assert ann.heard() == span(101, 150)

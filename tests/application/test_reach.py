@@ -251,10 +251,10 @@ async def test_what_is_fetched_for_a_member_is_nothing_to_it_once_the_log_is_gon
         broker.unreachable = Unavailable("the log has changed meanwhile")
         broker.answers.set()
         await pass_time(60)
-        talk(house, "new")
+        talk(house, 2000)
         await turn()
         assert types(ann.frames) == ["resync", "message"]
-        assert (ann.frames[0]["recovery"], ann.heard()) == ({"outcome": "reset"}, ["new"])
+        assert (ann.frames[0]["recovery"], ann.heard()) == ({"outcome": "reset"}, [2000])
 
 
 async def test_who_leaves_while_something_is_fetched_hears_no_more(broker: ForgetfulBroker) -> None:

@@ -2,11 +2,19 @@
 their own in tests/end_to_end."""
 
 import asyncio
+import time
 
 import pytest
 
+from adapters.memory.broker import MemoryBroker
+from application.refresh_token import RefreshToken
+from application.session import Session
+from domain.identifiers import RoomId, UserId
+from domain.options import Retention
+from domain.orders import Block
 from tests.peer import Frame, Peer
 from tests.running_server import Serve
+from tests.tokens import JWT, token
 
 # The greeting
 
@@ -241,6 +249,92 @@ async def test_commands_on_one_room_take_effect_in_the_order_sent(serve: Serve) 
     assert replies[5]["position"]["seq"] == 2
     assert frames.index(replies[0]) < frames.index(message) < frames.index(replies[3])
     assert await ann.is_quiet()
+
+
+# Behind a command that has to wait, as with a store that is slow to answer
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Rooms are opened once this is set, as it is at first."""
+    gate, subscribe = asyncio.Event(), MemoryBroker.subscribe
+    gate.set()
+
+    async def slow(broker: MemoryBroker, room: RoomId, keep: Retention) -> None:
+        await gate.wait()
+        await subscribe(broker, room, keep)
+
+    monkeypatch.setattr(MemoryBroker, "subscribe", slow)
+    return gate
+
+
+async def test_what_waits_behind_a_join_counts_when_it_comes(
+    serve: Serve, store: asyncio.Event
+) -> None:
+    server = await serve(limits={"messages_per_second": 0.1, "messages_burst": 3})
+    ann = await server.user("ann")
+    store.clear()
+    await ann.send({"type": "join", "room": "r", "id": "join"})
+    for number in range(5):
+        await ann.send({"type": "publish", "room": "r", "data": 1, "echo": False, "id": number})
+    for number in (3, 4):
+        await ann.expect("error", id=number, code="rate_limited")
+    store.set()
+    await ann.expect("joined", id="join")
+    for number in range(3):
+        await ann.expect("ack", id=number, seq=number + 1)
+    assert await ann.is_quiet()
+
+
+async def test_only_so_many_bytes_of_a_connection_wait(serve: Serve, store: asyncio.Event) -> None:
+    server = await serve()
+    ann = await server.user("ann")
+    store.clear()
+    large = {"type": "publish", "data": "x" * 50_000, "echo": False}
+    for number in range(30):
+        room = f"r{number}"
+        await ann.send({"type": "join", "room": room}, {**large, "room": room, "id": number})
+    for number in range(20, 30):
+        await ann.expect("error", id=number, code="rate_limited", retry=True)
+    store.set()
+    kinds = [(await ann.receive())["type"] for _ in range(30 + 20)]
+    assert (kinds.count("joined"), kinds.count("ack")) == (30, 20)
+    assert await ann.is_quiet()
+
+
+async def test_what_waits_when_the_session_ends_is_not_published(
+    serve: Serve, store: asyncio.Event
+) -> None:
+    server = await serve()
+    ann = await server.user("ann")
+    bob = await server.user("bob")
+    store.clear()
+    await ann.send({"type": "join", "room": "r"}, {"type": "publish", "room": "r", "data": 1})
+    assert await ann.is_quiet()  # both have arrived
+    await server.container.control().give(Block(UserId("ann"), time.time() + 60))
+    store.set()
+    assert (await ann.ending())[1] == 4003
+    assert (await bob.ask("join", room="r", history=10))["messages"] == []
+
+
+async def test_no_room_s_name_gets_behind_a_token(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(**JWT)
+    ann = await server.connect(f"/v1/ws?token={token('ann')}")
+    await ann.expect("connected")
+    await ann.expect("joined")
+    gate = asyncio.Event()
+
+    async def slow(refresh: RefreshToken, session: Session, given: str) -> float | None:
+        await gate.wait()
+        return None
+
+    monkeypatch.setattr(RefreshToken, "__call__", slow)
+    await ann.send({"type": "auth", "token": "x", "id": "auth"})
+    assert (await ann.ask("publish", room="a token", data=1))["code"] == "bad_name"
+    gate.set()
+    await ann.expect("ack", id="auth")
 
 
 # Publishing

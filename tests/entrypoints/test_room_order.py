@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from domain.errors import RateLimited
-from entrypoints.ws.room_order import MAX_WAITING, Command, RoomOrder, Work
+from entrypoints.ws.room_order import (
+    ENVELOPE,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    Command,
+    RoomOrder,
+    Work,
+)
 
 
 class Desk:
@@ -16,17 +23,18 @@ class Desk:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
-        self._order = RoomOrder(self._spawn)
+        self.over = False
+        self._order = RoomOrder(self._spawn, lambda: self.over)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.create_task(work))
 
-    def quick(self, name: str, room: str = "chat") -> None:
+    def quick(self, name: str, room: str = "chat", size: int = 1) -> None:
         """A command that is through at once."""
-        self.command(lambda: self.done.append(name), room)
+        self.command(lambda: self.done.append(name), room, size)
 
-    def command(self, command: Command, room: str = "chat") -> None:
-        self._order.run(room, command)
+    def command(self, command: Command, room: str = "chat", size: int = 1) -> None:
+        self._order.run(room, command, size)
 
     def slow(self, name: str, gate: asyncio.Event, room: str = "chat") -> None:
         """A command that has to wait."""
@@ -126,6 +134,67 @@ async def test_only_so_many_wait(desk: Desk) -> None:
     done = await until_done(desk)
     assert done[0] == "elsewhere"
     assert done[3:] == [f"{number}" for number in range(MAX_WAITING)]
+
+
+async def test_only_so_many_wait_over_all_rooms(desk: Desk) -> None:
+    gate, most = asyncio.Event(), MAX_WAITING_BYTES // ENVELOPE
+    rooms = [f"room-{number}" for number in range(2 * most // MAX_WAITING)]
+    for room in rooms:
+        desk.slow("join", gate, room)
+    for number in range(most):
+        desk.quick(f"{number}", rooms[number % len(rooms)], size=0)
+    for room in rooms:
+        with pytest.raises(RateLimited):
+            desk.quick("one too many", room, size=0)
+    gate.set()
+    await until_done(desk)
+    await wait_again(desk, MAX_WAITING)
+
+
+async def test_only_so_many_bytes_wait_over_all_rooms(desk: Desk) -> None:
+    gate, half = asyncio.Event(), MAX_WAITING_BYTES // 2 - ENVELOPE
+    for room in ("a", "b", "c"):
+        desk.slow("join", gate, room)
+    desk.quick("1", "a", size=half)
+    desk.quick("2", "b", size=half)
+    with pytest.raises(RateLimited):
+        desk.quick("one too many", "c")
+    gate.set()
+    done = await until_done(desk)
+    assert {"1", "2"} < set(done)
+    assert "one too many" not in done
+    await wait_again(desk, MAX_WAITING)
+
+
+async def test_a_single_command_waits_whatever_its_size(desk: Desk) -> None:
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    desk.quick("large", size=2 * MAX_WAITING_BYTES)
+    with pytest.raises(RateLimited):
+        desk.quick("one too many")
+    gate.set()
+    assert (await until_done(desk))[-1] == "large"
+
+
+async def wait_again(desk: Desk, count: int) -> None:
+    """As many may wait as at the beginning: nothing is counted that is through."""
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    for _ in range(count):
+        desk.quick("again")
+    gate.set()
+    assert (await until_done(desk)).count("again") == count
+
+
+async def test_what_waits_when_the_session_ends_is_not_done(desk: Desk) -> None:
+    gate = asyncio.Event()
+    desk.slow("join", gate)
+    desk.quick("publish")
+    desk.slow("history", gate)
+    await asyncio.sleep(0)
+    desk.over = True
+    gate.set()
+    assert await until_done(desk) == ["join begins", "join ends"]
 
 
 async def test_a_connection_that_ends_first_leaves_no_work_behind(desk: Desk) -> None:
