@@ -7,6 +7,9 @@ const BEGIN = 30; // messages to start with, and in each page of earlier ones
 const ROWS = 500;
 const FATES = { sending: "sending", waiting: "kept here, sent on return" };
 
+const refusal = ({ code, message }) =>
+  code === "unknown" ? "perhaps sent, perhaps not" : `not sent: ${message}`;
+
 export class RoomView {
   unread = 0;
   #hub;
@@ -77,12 +80,16 @@ export class RoomView {
     if (this.#hub.rooms.get(this.name) === this.#room) this.#room.leave();
   }
 
+  /** Returns whether it was sent, or is kept to be sent. */
   say(text) {
     this.#typing.said();
     const data = { text };
-    this.#room.publish(data).catch(() => {}); // told by `failed` as well
-    const { key } = this.#hub.pending.at(-1);
-    this.#pend(key, data);
+    const known = new Set(this.#hub.pending.map(({ key }) => key));
+    const published = this.#room.publish(data);
+    const entry = this.#hub.pending.find(({ key }) => !known.has(key));
+    if (entry) this.#pend(entry.key, data);
+    published.catch((error) => entry || this.#refuse(data, error)); // else told by `failed`
+    return Boolean(entry);
   }
 
   type() {
@@ -94,11 +101,20 @@ export class RoomView {
   // What became of the own messages
 
   #pend(key, data) {
-    const row = this.#row({ from: this.#hub.user ?? "you", ts: Date.now() / 1000, data }, "outgoing");
-    row.dataset.own = "true";
-    row.fate.textContent = this.#fate();
+    const row = this.#own(data, "outgoing", this.#fate());
     this.#outgoing.set(key, row);
     this.#place(row, Infinity);
+  }
+
+  #refuse(data, error) {
+    this.#place(this.#own(data, "refused", refusal(error)), Infinity);
+  }
+
+  #own(data, origin, fate) {
+    const row = this.#row({ from: this.#hub.user ?? "you", ts: Date.now() / 1000, data }, origin);
+    row.dataset.own = "true";
+    row.fate.textContent = fate;
+    return row;
   }
 
   #fate() {
@@ -126,8 +142,7 @@ export class RoomView {
     this.#outgoing.delete(key);
     if (!row) return;
     row.dataset.origin = "refused";
-    row.fate.textContent =
-      error.code === "unknown" ? "perhaps sent, perhaps not" : `not sent: ${error.message}`;
+    row.fate.textContent = refusal(error);
   }
 
   linkChanged(state) {

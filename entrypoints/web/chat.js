@@ -83,11 +83,14 @@ at("add").addEventListener("submit", (event) => {
 
 // What is written
 
+/** What is not taken stays where it was written. */
+function say(text) {
+  if (!text.trim() || shown.say(text)) at("composer-text").value = "";
+}
+
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = at("composer-text").value;
-  at("composer-text").value = "";
-  if (text.trim()) shown.say(text);
+  say(at("composer-text").value);
 });
 at("composer-text").addEventListener("input", () => shown.type());
 
@@ -106,8 +109,7 @@ at("cut").addEventListener("click", () => {
   else mend(hub);
 });
 at("send-and-cut").addEventListener("click", () => {
-  shown.say(at("composer-text").value || "Was I stored once?");
-  at("composer-text").value = "";
+  say(at("composer-text").value || "Was I stored once?");
   cut();
   setTimeout(() => mend(hub), 2000);
 });

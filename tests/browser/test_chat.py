@@ -112,3 +112,26 @@ async def test_five_hundred_messages_arrive_in_order(window: Window, place: Plac
 
     await expect(ann.locator("#last-seq")).to_have_text("500")
     await reads(ann, *(f"number {n}" for n in range(1, 501)))
+
+
+async def test_what_a_closed_connection_does_not_take_is_not_lost(
+    window: Window, place: Place
+) -> None:
+    ann = await enter(window, place.url, "ann")
+    async with httpx.AsyncClient(base_url=place.server.url, trust_env=False) as backend:
+        sent_away = await backend.post("/v1/users/ann/disconnect", json={"reason": "enough"})
+        assert sent_away.is_success
+    await expect(ann.locator("#cut")).to_have_text("Reconnect now")
+    await expect(ann.locator("html[data-link=closed]")).to_have_count(1)
+
+    await say(ann, "still there?")
+    await expect(ann.locator("#rows .row[data-origin=refused] .fate")).to_have_text(
+        "not sent: the client is closed"
+    )
+    await expect(ann.locator("#composer-text")).to_have_value("still there?")
+
+    await ann.click("#cut")
+    await expect(ann.locator("#state")).to_have_text("Connected")
+    await ann.press("#composer-text", "Enter")
+    await expect(ann.locator("#rows .row[data-seq] .text")).to_have_text(["still there?"])
+    await expect(ann.locator("#composer-text")).to_have_value("")

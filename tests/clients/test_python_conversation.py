@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hubbub_client import requests
 from hubbub_client.backoff import Backoff
 from hubbub_client.clock import Moment
-from hubbub_client.command import Lost, Outcome
+from hubbub_client.command import Kind, Lost, Outcome
 from hubbub_client.conversation import Conversation
 from hubbub_client.errors import Disconnected, HubbubError, OutcomeUnknown, Refused, RemovedFromRoom
 from hubbub_client.messages import Event, Frame, Message, Position, Removed
@@ -504,3 +505,68 @@ def test_errors_have_a_code_each() -> None:
         RemovedFromRoom("r", "kicked", ""),
     ]  # fmt: skip
     assert [e.code for e in errors] == ["not_granted", "unknown", "closed", "kicked"]
+
+
+# What goes at once, what is given up
+
+
+def test_what_cannot_wait_is_not_taken_where_it_would_have_to() -> None:
+    talk = Talk(messages_per_second=1, messages_burst=5).begin()
+    taken = 0
+    while talk.it.takes("r", talk.now):
+        talk.it.publish("r", talk.outcomes.append, data=taken, ephemeral=True)
+        taken += 1
+    assert taken == 4, "four fifths of a burst, those counted that are not sent yet"
+    talk.publish("lasting")
+    assert [frame["data"] for frame in talk.said()] == [0, 1, 2, 3]
+    talk.sleep(1)
+    assert [frame["data"] for frame in talk.said()] == ["lasting"]
+    assert not talk.it.takes("r", talk.now)
+    talk.sleep(1)
+    assert talk.it.takes("r", talk.now)
+
+
+def test_nor_behind_a_full_window() -> None:
+    talk = Talk().begin()
+    for number in range(200):
+        talk.it.publish("r", talk.outcomes.append, data=number, key=str(number))
+    first, *_ = talk.said()
+    assert not talk.it.takes("r", talk.now)
+    talk.acknowledged(first, 1)
+    assert talk.it.takes("r", talk.now)
+
+
+async def test_a_signal_that_would_have_to_wait_is_dropped() -> None:
+    talk = Talk(messages_per_second=0.001, messages_burst=1).begin()
+    first = asyncio.create_task(requests.signal(talk.it, "r", 1))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await requests.signal(talk.it, "r", 2) is False
+    first.cancel()
+
+
+def test_what_was_withdrawn_takes_no_room() -> None:
+    outbox = Outbox(Backoff())
+    talk = Conversation(outbox, max_queue=100, wake=lambda: None)
+    kept = talk.publish("r", lambda _: None, data="kept", key="kept")
+    for number in range(1000):
+        command = talk.publish("r", lambda _: None, data="x" * 1000, key=str(number))
+        talk.say.withdraw(command)
+    queue = outbox._queues[Kind.PUBLISH]
+    assert sum(len(command.text) for _, command in queue) == len(kept.text)
+    assert len(queue) < 100
+    talk.begin({"type": "connected", "user_id": "ann", "limits": {}})
+    assert talk.next(Moment(1000.0, 1e9))[0] is kept
+
+
+def test_a_join_that_is_given_up_does_not_come_through_later() -> None:
+    talk = Talk().begin()
+    seat = talk.it.sit("r", 0, None)
+    (join,) = talk.said()
+    talk.answer(join, "error", code="unavailable", retry=True, retry_after=1.0)
+    assert talk.it.rise(seat)
+    (leave,) = talk.said()
+    assert leave["type"] == "leave"
+    talk.answer(leave, "error", code="not_joined", retry=False)
+    talk.sleep(10)
+    assert talk.said() == []

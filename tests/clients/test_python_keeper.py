@@ -264,3 +264,22 @@ async def test_a_gap_that_nobody_acts_on_is_logged(
         messages = [await anext(aiter(room)) for _ in range(2)]
     assert [message.seq for message in messages] == [7, 8]
     assert str(Gap("gap", first=7)) in caplog.text
+
+
+async def test_a_token_that_is_given_again_is_not_asked_for_without_a_pause(
+    against: Against,
+) -> None:
+    tried: list[float] = []
+
+    async def same(visit: Visit) -> None:
+        await visit.say(CONNECTED | {"expires_in": 0.0})
+        while len(tried) < 3:
+            auth = await visit.hear()
+            assert auth["type"] == "auth"
+            tried.append(asyncio.get_running_loop().time())
+            await visit.say({"type": "ack", "id": auth["id"], "expires_in": 0.0})
+        await visit.end()
+
+    await against(same, token=lambda: "same")
+    await until(lambda: len(tried) == 3)
+    assert tried[2] - tried[0] >= 1.9

@@ -150,6 +150,22 @@ def test_what_may_have_been_done_says_so_whatever_came_after() -> None:
     assert len(line.keys) == 1
 
 
+def test_it_ends_before_the_server_forgets_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("hubbub_client.errand._now", lambda: now)
+    monkeypatch.setattr("hubbub_client.publisher.time.sleep", sleep)
+    away = answer(503, {"error": {"code": "unavailable", "retry": True, "retry_after": 40}})
+    line = Line(away, httpx.ReadError("reset"), *[away] * 100)
+    with pytest.raises(OutcomeUnknown, match="unavailable"):
+        publisher(line, timeout=6000).publish("r", 1)
+    assert 40 + 240 < now <= 40 + 290, "counted from the try of which nobody knows"
+
+
 def test_an_ephemeral_message_that_may_be_there_is_not_repeated() -> None:
     line = Line(httpx.ReadError("reset"))
     with pytest.raises(OutcomeUnknown):

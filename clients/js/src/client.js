@@ -6,6 +6,7 @@ import { Outbox } from "./outbox.js";
 import { Room } from "./room.js";
 
 const LONGEST = 2 ** 31 - 1; // ms that a timer takes
+const PAUSE = 1000; // ms at least from a token to the next, which may be the same
 const offline = () => new HubbubError("offline", "there is no connection", true);
 const closed = () => new HubbubError("closed", "the client is closed");
 
@@ -69,6 +70,7 @@ export class Hubbub extends Emitter {
 
   /** Begin again after `closed`. */
   connect() {
+    if (this.state === "closed") for (const room of this.rooms.values()) room._promise();
     this.#link.start();
   }
 
@@ -81,6 +83,7 @@ export class Hubbub extends Emitter {
     const room = new Room(this, name, options);
     this.rooms.set(name, room);
     if (this.state === "connected") room._enter();
+    else if (this.state === "closed") room._closed(closed());
     return room;
   }
 
@@ -93,7 +96,8 @@ export class Hubbub extends Emitter {
     frame.ephemeral = true;
     this._fits(JSON.stringify(frame));
     return new Promise((resolve, reject) => {
-      const failed = (error) => (error.retry ? resolve(null) : reject(error));
+      const dropped = (error) => error.retry || error.code === "closed";
+      const failed = (error) => (dropped(error) ? resolve(null) : reject(error));
       this._ask(frame, () => resolve(null), failed, { once: true });
     });
   }
@@ -214,7 +218,7 @@ export class Hubbub extends Emitter {
     this.#forgiven = false;
     this.user = user;
     this.limits = limits;
-    if (this.#guest) session()?.setItem(this.#guest, user);
+    if (this.#guest) remember(this.#guest, user);
     this.#expires(life);
     this.#outbox.restore(user, limits);
     const kept = [...this.#requests.keys()];
@@ -287,7 +291,7 @@ export class Hubbub extends Emitter {
     this.#renewAt = Infinity;
     if (life === undefined || !this.#getToken) return;
     this.#renewAt = Date.now() + life * 800;
-    this.#renewal = setTimeout(() => this.#renew(0), Math.min(life * 800, LONGEST));
+    this.#renewal = setTimeout(() => this.#renew(0), Math.min(Math.max(life * 800, PAUSE), LONGEST));
   }
 
   async #renew(tries) {
@@ -319,5 +323,14 @@ function session() {
     return globalThis.document && globalThis.sessionStorage;
   } catch {
     return undefined;
+  }
+}
+
+/** Where that is full, another name after a reload is no harm. */
+function remember(name, text) {
+  try {
+    session()?.setItem(name, text);
+  } catch {
+    // no room
   }
 }

@@ -94,8 +94,8 @@ export class Link {
     if (turn !== this.#turn) return;
     try {
       this.#attach(new this.#WebSocket(...target));
-    } catch (error) {
-      this.#lost(4000, error.message); // an address or a token that no WebSocket takes
+    } catch {
+      this.#lost(4000, "an address or a token that no WebSocket takes"); // the error quotes them
     }
   }
 

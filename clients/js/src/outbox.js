@@ -158,9 +158,9 @@ export class Outbox {
   end(error, code) {
     for (const entry of this.#entries.values()) {
       if (!entry.resolve) continue; // of the storage: whoever wrote it may still send it
-      const said = code !== 1000 && entry.doubt ? new HubbubError("unknown", error.message) : error;
-      if (code !== 1000) this.#failed(entry, said);
-      else entry.reject?.(said);
+      const said = entry.doubt ? new HubbubError("unknown", error.message) : error;
+      if (code === 1000 && entry.saved !== undefined) entry.reject(error);
+      else this.#failed(entry, said);
     }
     this.#entries.clear();
   }

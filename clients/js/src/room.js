@@ -29,7 +29,7 @@ export class Room extends Emitter {
       hub._ask({ type: "members", room: name, after }, done, told);
     };
     this.#members = new Members(ask, (type, member) => this._emit(type, member));
-    this.#promise();
+    this._promise();
   }
 
   get members() {
@@ -118,10 +118,10 @@ export class Room extends Emitter {
 
   _closed(error) {
     this.#reject(error);
-    this.#promise();
   }
 
-  #promise() {
+  /** Of another beginning, after `closed`. */
+  _promise() {
     this.joined = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

@@ -238,6 +238,30 @@ test("what JSON cannot hold rejects", async (t) => {
   assert.deepEqual(world.hub.pending, []);
 });
 
+for (const [name, sent, code] of [
+  ["sent", true, "unknown"],
+  ["not sent", false, "closed"],
+]) {
+  test(`closed without a storage, what was ${name} is ${code}, and told`, async (t) => {
+    const world = new World(t);
+    const failed = [];
+    world.hub.on("failed", ({ data, error }) => failed.push([data, error.code]));
+    if (sent) await world.connected();
+    const told = assert.rejects(world.hub.publish("tea", 1), { code });
+    world.hub.close();
+    await told;
+    assert.deepEqual(failed, [[1, code]]);
+  });
+}
+
+test("ephemeral on its way at the close is dropped like any other", async (t) => {
+  const world = new World(t);
+  await world.connected();
+  const published = world.hub.publish("tea", 1, { ephemeral: true });
+  world.hub.close();
+  assert.equal(await published, null);
+});
+
 // Limits
 
 test("a frame over the limit fails that publish alone, and is not sent", async (t) => {

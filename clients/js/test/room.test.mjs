@@ -435,6 +435,18 @@ test("a final close rejects joined; connect goes on with the room and its positi
   await room.joined;
 });
 
+test("a room of a closed client says so, and is joined when the client begins again", async (t) => {
+  const world = new World(t);
+  await world.connected();
+  world.socket.drop(4003, "forbidden");
+  const room = world.hub.join("tea");
+  await assert.rejects(room.joined, { code: "closed" });
+  world.hub.connect();
+  const { joined } = room;
+  (await world.connected()).admit();
+  assert.equal(await joined, room);
+});
+
 // The personal room
 
 test("one's personal room becomes a room like any other", async (t) => {

@@ -228,10 +228,22 @@ test("getToken without a token gives up", async (t) => {
   assert.equal(world.connections.length, 0);
 });
 
+test("a token that is given again until it expires is asked for once a second", async (t) => {
+  const world = new World(t, { getToken: () => "same" });
+  const socket = await world.connected({ expires_in: 1 });
+  for (let seconds = 1; seconds < 5; seconds += 1) {
+    await world.pass(0.99);
+    assert.deepEqual(socket.sent, []);
+    await world.pass(0.01);
+    socket.push({ type: "ack", id: socket.take("auth").id, expires_in: 0 });
+  }
+});
+
 test("a token that no subprotocol takes gives up", async (t) => {
   const world = new World(t, { getToken: () => "not a token" });
   await settle();
   assert.equal(world.states.at(-1).code, 4000);
+  assert.equal(world.states.at(-1).reason, "an address or a token that no WebSocket takes");
   assert.equal(world.hub.state, "closed");
 });
 
@@ -276,6 +288,16 @@ test("and after a reload of the page", async (t) => {
   await settle();
   assert.equal(world.hub.user, "guest-5f2c");
   assert.equal(world.socket.url.searchParams.get("user"), "guest-5f2c");
+});
+
+test("a page whose storage is full has guests too", async (t) => {
+  page();
+  t.mock.method(sessionStorage, "setItem", () => {
+    throw new Error("QuotaExceededError");
+  });
+  const world = new World(t);
+  await world.connected({ user_id: "guest-5f2c" });
+  assert.equal(world.hub.state, "connected");
 });
 
 test("a name or a token is not kept as a guest's", async (t) => {

@@ -44,6 +44,7 @@ class Conversation:
         self._wake = wake
         self._seated = seated
         self._joining: set[str] = set()  # rooms in which everything else has to wait
+        self._joins: dict[str, Command] = {}  # the last one for each seat
         self._in_unasked = False  # the server has taken us into our personal room by itself
 
     # The connection
@@ -146,7 +147,10 @@ class Conversation:
         """Give up a seat. Returns whether the server is told, and `reply` will be called."""
         if self.seats.get(seat.name) is not seat:
             return False
+        join = self._joins.get(seat.name)
         self._drop(seat)
+        if join is not None:  # refused for a while, it would come through behind the leave
+            self.say.withdraw(join)
         seat.end(Ended())
         if self.live:
             self.say.command("leave", reply or ignore, seat.name)
@@ -155,6 +159,10 @@ class Conversation:
     def reaches(self, room: str) -> bool:
         """Whether what is published now goes out now."""
         return self.live and room not in self._joining
+
+    def takes(self, room: str, now: Moment) -> bool:
+        """Whether something that is not to wait may be published."""
+        return self.reaches(room) and self._outbox.takes(Kind.PUBLISH, now)
 
     def follow_up(self, seat: Seat) -> None:
         """Ask for what a room needs to go on."""
@@ -179,7 +187,8 @@ class Conversation:
         fields: dict[str, Any] = {"history": seat.history} if seat.history else {}
         if position is not None:
             fields["position"] = position.frame()
-        self.say.command("join", partial(self._joined, seat), seat.name, **fields)
+        joined = partial(self._joined, seat)
+        self._joins[seat.name] = self.say.command("join", joined, seat.name, **fields)
 
     def _joined(self, seat: Seat, reply: Outcome) -> None:
         if self.seats.get(seat.name) is not seat or isinstance(reply, Lost):
@@ -195,6 +204,7 @@ class Conversation:
     def _drop(self, seat: Seat) -> None:
         del self.seats[seat.name]
         self._joining.discard(seat.name)
+        self._joins.pop(seat.name, None)
 
     def _kept_out(self, seat: Seat, error: HubbubError) -> None:
         self._drop(seat)

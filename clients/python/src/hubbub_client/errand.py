@@ -11,6 +11,7 @@ import httpx
 
 from hubbub_client.errors import HubbubError, OutcomeUnknown, Refused
 from hubbub_client.messages import Published
+from hubbub_client.outbox import KEY_LIFE
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between tries: full jitter, doubled with each
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -39,7 +40,8 @@ class Errand:
         self.path = f"/v1/rooms/{quote(room, safe='')}/messages"
         self.body = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
         self._repeatable = not ephemeral
-        self._ends_at = _now() + most
+        self._began_at = _now()  # the try at hand, or earlier
+        self._ends_at = self._began_at + most
         self._tries = 0
         self._uncertain = False  # whether a try may have got through
 
@@ -74,7 +76,10 @@ class Errand:
         return self._wait(error, told.get("retry_after"))
 
     def _wait(self, error: HubbubError, advised: float | None) -> float:
-        self._uncertain = self._uncertain or isinstance(error, OutcomeUnknown)
+        if isinstance(error, OutcomeUnknown) and not self._uncertain:
+            self._uncertain = True
+            # Later the server may have forgotten the key, and store the message again.
+            self._ends_at = min(self._ends_at, self._began_at + KEY_LIFE)
         longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self._tries, 16))
         wait = random.uniform(_FIRST_WAIT / 2, longest) if advised is None else float(advised)
         self._tries += 1
@@ -83,6 +88,7 @@ class Errand:
             if self._uncertain and not isinstance(error, OutcomeUnknown):
                 raise OutcomeUnknown(str(error))
             raise error
+        self._began_at = _now() + wait
         return wait
 
 

@@ -21,6 +21,7 @@ logger = logging.getLogger("hubbub_client")
 _GREETING = 10.0  # seconds the server has to say `connected`
 _FAREWELL = 5.0  # seconds from the announcement of a close to the close
 _UNAUTHORIZED, _FORBIDDEN, _TOKEN_EXPIRED = 4001, 4003, 4101
+_RENEWED = 1.0  # seconds at least from a token to the next, which may be the same
 _LOOK_AT_CLOCK = 1.0  # seconds at most between two looks whether the token is due
 
 
@@ -217,6 +218,7 @@ class Keeper:
             while not await self._refresh():
                 await asyncio.sleep(self._backoff.wait(tries))
                 tries += 1
+            await asyncio.sleep(_RENEWED)
 
     async def _refresh(self) -> bool:
         """Whether the server took a new token."""

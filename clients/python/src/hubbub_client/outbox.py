@@ -13,6 +13,7 @@ from hubbub_client.pace import Pace
 
 KEY_LIFE = 290.0  # seconds; the server remembers a key for 300, and a frame takes its time
 _WINDOW = 128  # frames of a connection that wait for their replies at a time
+_STALE = 64  # withdrawn commands that a queue may hold, and twice as many as there are others
 _NOT_DONE = {"rate_limited", "unavailable", "over_capacity"}  # whatever else may be tried again
 
 
@@ -44,6 +45,19 @@ class Outbox:
         """Forget it: it is not sent (again), and its reply is nobody's business."""
         self._commands.pop(command.id, None)
         self._underway.pop(command.id, None)
+        command.text = ""
+        queue = self._queues[command.kind]
+        if len(queue) > _STALE + 2 * len(self._commands):
+            queue[:] = [item for item in queue if item[1].id in self._commands]
+            heapq.heapify(queue)
+
+    def takes(self, kind: Kind, now: Moment) -> bool:
+        """Whether an urgent command goes out now, and not when there is room for it."""
+        queue = self._queues[kind]
+        urgent = bool(queue) and queue[0][1].urgent
+        ahead = sum(command.urgent for _, command in queue) if urgent else 0
+        full = len(self._underway) + ahead >= _WINDOW
+        return not full and not self._paces[kind].wait(now.steady, ahead)
 
     @property
     def waiting_since(self) -> Moment | None:

@@ -13,9 +13,10 @@ class Pace:
         self._full_at = float("-inf")
         self._held_until = float("-inf")
 
-    def wait(self, now: float) -> float:
-        """Seconds until something may be sent; 0.0 for now."""
-        wait = max(self._full_at - self._slack, self._held_until) - now
+    def wait(self, now: float, ahead: int = 0) -> float:
+        """Seconds until something may be sent behind so many others; 0.0 for now."""
+        full_at = max(self._full_at, now) + ahead * self._interval
+        wait = max(full_at - self._slack, self._held_until) - now
         return wait if wait > _ROUNDING else 0.0
 
     def sent(self, now: float) -> None:

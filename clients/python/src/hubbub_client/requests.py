@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
+from hubbub_client.clock import Moment
 from hubbub_client.command import Answer, Command, Lost
 from hubbub_client.conversation import Conversation
 from hubbub_client.errors import HubbubError, Refused
@@ -26,7 +27,7 @@ async def publish(
 async def signal(conversation: Conversation, room: str, data: Any) -> bool:
     """Publish an ephemeral message, and return whether the server took it: there is no second
     try. Raises Refused."""
-    if not conversation.reaches(room):
+    if not conversation.takes(room, Moment.now()):
         return False
     answer = Answer()
     conversation.publish(room, answer, data=data, ephemeral=True)
