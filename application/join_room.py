@@ -17,6 +17,7 @@ from domain.identifiers import RoomId, owner, room_id
 from domain.member import Attendance, Snapshot
 from domain.options import RoomCatalog
 from domain.position import Position
+from domain.room import Room
 from domain.timeline import Replay
 
 
@@ -118,7 +119,10 @@ class JoinRoom:
         await self._hub.reader.reach(live.room.id, position, history)
         try:
             attendance = await self._attend(session, live, wish)
-            await self._hub.reader.reach(live.room.id, position, history)
+            while await self._hub.reader.reach(live.room.id, position, history):
+                if attendance is not None:  # who is there may have changed while this waited
+                    snapshot = await self._present(live.room)
+                    attendance = attendance._replace(snapshot=snapshot)
             self._allow(session, live.room.id, wish)  # again: it may have changed meanwhile
         except BaseException as failure:
             self._withdraw(session, live, wish, clean=isinstance(failure, HubbubError))
@@ -170,18 +174,19 @@ class JoinRoom:
         self, membership: Membership, told: Callable[[Joined], None], wish: _Wish
     ) -> None:
         room, position, history = membership.room, wish.position, wish.history
-        snapshot = (
-            await self._presence.snapshot(room.id, room.options.presence_limit)
-            if membership.announced
-            else None
-        )
-        self._live(membership)
-        await self._hub.reader.reach(room.id, position, history)
         live = self._live(membership)
+        await self._hub.reader.reach(room.id, position, history)
+        snapshot = await self._present(room) if membership.announced else None
+        # Nothing is waited for behind the list: a change pushed meanwhile would be newer than it.
+        while self._live(membership) and await self._hub.reader.reach(room.id, position, history):
+            snapshot = await self._present(room) if membership.announced else None
         replay = self._hub.reader.reread(live, membership, position, history)
         listed = None if snapshot is None else self._listed(live, snapshot)
         told(Joined(room.id, replay, listed, newcomer=False))
         self._hub.reader.pump(live, membership)
+
+    async def _present(self, room: Room) -> Snapshot:
+        return await self._presence.snapshot(room.id, room.options.presence_limit)
 
     def _live(self, membership: Membership) -> LiveRoom:
         room = membership.room.id

@@ -18,6 +18,9 @@ from domain.timeline import Outcome, Recovery, Replay, Timeline
 
 logger = logging.getLogger("hubbub.hub")
 
+PATIENCE = 30.0  # seconds for which a store that cannot be read is asked again: a failover
+_PAUSE = 1.0  # seconds between two tries
+
 
 class LogReader:
     """Reads subscribed rooms' logs for their members, page by page as these have room for it.
@@ -32,7 +35,7 @@ class LogReader:
         self._metrics = metrics
         # Members whose next page this node does not hold, and those of them still to be served.
         self._lacking: set[Membership] = set()
-        self._requests: asyncio.Queue[tuple[LiveRoom, Membership, int]] = asyncio.Queue()
+        self._requests: asyncio.Queue[tuple[LiveRoom, Membership]] = asyncio.Queue()
 
     async def run(self) -> None:
         """Fetch what members in catch-up have to read and this node does not hold, until
@@ -41,12 +44,13 @@ class LogReader:
             while True:
                 tasks.create_task(self._fetch(*await self._requests.get()))
 
-    async def reach(self, room: RoomId, position: Position | None, history: int) -> None:
+    async def reach(self, room: RoomId, position: Position | None, history: int) -> bool:
         """Make sure that the log held here is enough for `enter` or `reread`, as long as nobody
-        waits in between. Raises Unavailable."""
+        waits in between. Whether it was necessary. Raises Unavailable."""
         seq = self.timeline(room).lacks(position, history)
         if seq is not None:
             await self._broker.reach(room, seq)
+        return seq is not None
 
     async def confirm(self, room: RoomId, position: Position) -> bool:
         """Make sure that the log held here may be told to a client that does not fit into it.
@@ -126,9 +130,8 @@ class LogReader:
                 return
             if not session.transport.ready:
                 return  # pumped again when it drains
-            seq = membership.catchup.lacks(timeline)
-            if seq is not None:
-                self._request(live, membership, seq)
+            if membership.catchup.lacks(timeline) is not None:
+                self._request(live, membership)
                 return  # pumped again when it is there
             before = membership.catchup.position
             self._step(live, membership, membership.catchup)
@@ -143,27 +146,56 @@ class LogReader:
         _move_entry(membership, replay)
         if replay.recovery.outcome is Outcome.OK:
             _send_page(membership, replay.messages)
+            return
+        self._metrics.count("resyncs", label="catchup")
+        if membership.live:
+            self._tell_live(live, membership, replay)
         else:
-            self._metrics.count("resyncs", label="catchup")
             session.send(session.dialect.resync(live.room.id, replay))
 
-    def _request(self, live: LiveRoom, membership: Membership, seq: int) -> None:
+    def _tell_live(self, live: LiveRoom, membership: Membership, replay: Replay) -> None:
+        """Tell a live member what its reading of the past came upon. Its position is that of what
+        it has been sent, which the past leaves alone."""
+        self._fan_out.flush_group(live.group_of(membership))
+        self._fan_out.send_held(membership)
+        session, position = membership.session, Position.parse(*live.last)
+        told = Replay(replay.recovery, [], position, bool(replay.messages))
+        session.send(session.dialect.resync(live.room.id, told))
+        _send_page(membership, replay.messages)
+
+    def _request(self, live: LiveRoom, membership: Membership) -> None:
         if membership not in self._lacking:
             self._lacking.add(membership)
-            self._requests.put_nowait((live, membership, seq))
+            self._requests.put_nowait((live, membership))
 
-    async def _fetch(self, live: LiveRoom, membership: Membership, seq: int) -> None:
+    async def _fetch(self, live: LiveRoom, membership: Membership) -> None:
         try:
-            if membership.catchup is not None:
-                await self._broker.reach(live.room.id, seq)
-        except HubbubError as failure:
-            logger.warning("room %s cannot be read now: %s", live.room.id, failure.code)
-            # What cannot be had now is a gap: told, rather than waited for without an end.
-            if membership.catchup is not None:
-                self._step(live, membership, membership.catchup)
+            reached = await self._reached(live, membership)
         finally:
             self._lacking.discard(membership)
+        if not reached and membership.catchup is not None:
+            # What cannot be had now is a gap: told, rather than waited for without an end.
+            self._step(live, membership, membership.catchup)
         self.pump(live, membership)
+
+    async def _reached(self, live: LiveRoom, membership: Membership) -> bool:
+        """Whether what a member lacks is there, or it lacks nothing any more."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while membership.catchup is not None:  # as it is now: it may have left, or begun anew
+            seq = membership.catchup.lacks(self.timeline(live.room.id))
+            if seq is None:
+                return True
+            try:
+                await self._broker.reach(live.room.id, seq)
+            except HubbubError as failure:
+                logger.warning("room %s cannot be read now: %s", live.room.id, failure.code)
+                if loop.time() >= until:
+                    return False
+                await asyncio.sleep(_PAUSE)
+            else:
+                return True
+        return True
 
     def resync(self, live: LiveRoom) -> None:
         """Bring a room's live members from what was delivered last to the log as it is now."""

@@ -462,6 +462,24 @@ async def test_a_reading_ends_with_a_log_that_was_lost_from_before_its_bound_on(
     assert ann.heard() == span(101, 150)
 
 
+async def test_a_gap_in_a_reading_leaves_the_position_where_the_member_is() -> None:
+    house = House(("*", RoomOptions(history_size=200)))
+    ann = await in_a_reading(house, 200)
+    talk(house, *span(201, 350))
+    await turn()
+    ann.take()
+    talk(house, 351)
+    ann.transport.drain()
+    newest, resync, *reading = ann.frames
+    assert newest["seq"] == 351
+    assert (resync["recovery"], resync["messages"]) == ({"outcome": "gap", "first": 152}, [])
+    assert (resync["position"]["seq"], resync["more"]) == (351, True)
+    assert [frame["seq"] for frame in reading] == span(152, 200)
+    talk(house, 352)
+    await turn()
+    assert ann.frames[-1]["seq"] == 352
+
+
 class Stuck(CatchUp):
     """Never arrives."""
 

@@ -220,6 +220,39 @@ async def test_a_slow_member_is_fetched_what_is_not_held_any_more(broker: Forget
         assert ann.heard()[-1] == 351
 
 
+async def test_what_cannot_be_fetched_for_a_while_is_waited_for(broker: ForgetfulBroker) -> None:
+    house = await house_of(350, held=10, broker=broker)
+    async with house.running():
+        ann = await slow_reader(house)
+        broker.hold_only(10)
+        broker.unreachable = Unavailable("a failover")
+        ann.transport.drain()
+        await pass_time(20)
+        assert ann.heard() == span(1, 100)
+        broker.unreachable = None
+        await pass_time(5)
+        assert ann.heard() == span(1, 350)
+        assert set(types(ann.frames)[1:]) == {"message"}
+
+
+async def test_who_leaves_while_the_store_is_away_is_not_waited_for(
+    broker: ForgetfulBroker,
+) -> None:
+    house = await house_of(350, held=10, broker=broker)
+    async with house.running():
+        ann = await slow_reader(house)
+        broker.hold_only(10)
+        broker.unreachable = Unavailable("a failover")
+        ann.transport.drain()
+        await pass_time(5)
+        ann.leave()
+        await pass_time(5)
+        asked = len(broker.reached)
+        await pass_time(60)
+        assert len(broker.reached) == asked
+        assert ann.heard() == span(1, 100)
+
+
 async def test_what_cannot_be_fetched_for_a_slow_member_is_a_gap(broker: ForgetfulBroker) -> None:
     house = await house_of(350, held=10, broker=broker)
     async with house.running():
@@ -227,8 +260,7 @@ async def test_what_cannot_be_fetched_for_a_slow_member_is_a_gap(broker: Forgetf
         broker.hold_only(10)
         broker.unreachable = Unavailable("down")
         ann.transport.drain()
-        for _ in range(5):
-            await turn()
+        await pass_time(60)
         (resync,) = ann.of_type("resync")
         assert resync["recovery"] == {"outcome": "gap", "first": 341}
         assert ann.heard() == [*span(1, 100), *span(341, 350)]
@@ -270,6 +302,46 @@ async def test_who_leaves_while_something_is_fetched_hears_no_more(broker: Forge
         for _ in range(5):
             await turn()
         assert ann.heard() == span(1, 100)
+
+
+async def test_joining_again_lists_who_is_there_once_the_log_has_been_fetched(
+    broker: ForgetfulBroker,
+) -> None:
+    house = await house_of(90, held=10, broker=broker)
+    ann, bob = await house.member("ann"), await house.member("bob")
+    broker.answers.clear()
+    joining = await begin(ann, position=at(house, 40))
+    bob.session.lost(1000)
+    await turn()
+    broker.answers.set()
+    await joining
+    (joined,) = ann.of_type("joined")
+    (left,) = ann.of_type("leave")
+    assert joined["version"] >= left["version"]
+    assert [member["user"] for member in joined["members"]] == ["ann", "witness"]
+
+
+async def test_who_enters_is_listed_those_who_are_there_once_the_log_has_been_fetched(
+    broker: ForgetfulBroker,
+) -> None:
+    presence = SlowPresence()
+    house = House(LONG, broker=broker, presence=presence)
+    await house.member("witness")
+    bob = await house.member("bob")
+    talk(house, *span(1, 90))
+    broker.hold_only(10)
+    presence.gate.clear()
+    ann = house.client("ann")
+    joining = await begin(ann, position=at(house, 85))
+    broker.hold_only(0)
+    broker.answers.clear()
+    presence.gate.set()
+    await turn()
+    bob.session.lost(1000)
+    await turn()
+    broker.answers.set()
+    await joining
+    assert [member["user"] for member in ann.frames[0]["members"]] == ["ann", "witness"]
 
 
 async def test_leaving_while_joining_again_waits_for_the_log_is_an_error(
