@@ -133,9 +133,9 @@ class LogReader:
             if membership.catchup.lacks(timeline) is not None:
                 self._request(live, membership)
                 return  # pumped again when it is there
-            before = membership.catchup.position
-            self._step(live, membership, membership.catchup)
-            if membership.catchup is not None and membership.catchup.position == before:
+            catchup, before = membership.catchup, membership.catchup.position
+            self._step(live, membership, catchup)
+            if catchup.position == before and not catchup.done(timeline):
                 # It would go round here for ever, and the whole node with it.
                 logger.error("a reader of %s gets nowhere from %s", live.room.id, before)
                 session.end(INTERNAL)
@@ -149,19 +149,13 @@ class LogReader:
             return
         self._metrics.count("resyncs", label="catchup")
         if membership.live:
-            self._tell_live(live, membership, replay)
+            self._fan_out.flush_group(live.group_of(membership))
+            self._fan_out.send_held(membership)
+            _tell_beside(membership, replay, Position.parse(*live.last))
+        elif catchup.onward is not None and replay.recovery.outcome is Outcome.GAP:
+            _tell_beside(membership, replay, catchup.onward)
         else:
             session.send(session.dialect.resync(live.room.id, replay))
-
-    def _tell_live(self, live: LiveRoom, membership: Membership, replay: Replay) -> None:
-        """Tell a live member what its reading of the past came upon. Its position is that of what
-        it has been sent, which the past leaves alone."""
-        self._fan_out.flush_group(live.group_of(membership))
-        self._fan_out.send_held(membership)
-        session, position = membership.session, Position.parse(*live.last)
-        told = Replay(replay.recovery, [], position, bool(replay.messages))
-        session.send(session.dialect.resync(live.room.id, told))
-        _send_page(membership, replay.messages)
 
     def _request(self, live: LiveRoom, membership: Membership) -> None:
         if membership not in self._lacking:
@@ -201,7 +195,8 @@ class LogReader:
         """Bring a room's live members from what was delivered last to the log as it is now."""
         timeline = self.timeline(live.room.id)
         log, seq = live.last
-        replay = timeline.recover(Position.parse(log, seq))
+        sizes = [member.session.limits.page_bytes for member in live.memberships.values()]
+        replay = timeline.recover(Position.parse(log, seq), max_bytes=min(sizes, default=0))
         self._metrics.count("resyncs", label="interrupted")
         logger.warning("room %s resynced: %s", live.room.id, replay.recovery.outcome)
         for group in list(live.groups.values()):
@@ -213,6 +208,14 @@ class LogReader:
         self._fan_out.flush_group(group)
         for membership in memberships:
             self._fan_out.send_held(membership)
+        # Who has no room for a page now is told the verdict, and reads on from where it stands.
+        verdict = _verdict(replay)
+        late = {m for m in memberships if verdict.more and not m.session.transport.ready}
+        for membership in late:
+            self._fan_out.remove(live, membership)
+            if replay.recovery.outcome is not Outcome.OK:
+                session = membership.session
+                session.send(session.dialect.resync(live.room.id, verdict))
         if replay.recovery.outcome is Outcome.OK:
             _close_hole(group, replay.messages)
         else:
@@ -221,13 +224,14 @@ class LogReader:
                 group.notify(frame)
                 self._fan_out.flush_group(group)
         for membership in memberships:
-            _move_entry(membership, replay)
-            if replay.more:
+            told = verdict if membership in late else replay
+            _move_entry(membership, told)
+            if told.more:
                 self._fan_out.remove(live, membership)
                 if membership.catchup is None:
-                    membership.catchup = CatchUp(replay.position)
+                    membership.catchup = CatchUp(told.position)
                 else:  # it was reading what lies before its entry, and has been promised that
-                    membership.catchup.then(replay.position)
+                    membership.catchup.then(told.position)
                 self.pump(live, membership)
 
 
@@ -245,7 +249,12 @@ def _replay(
     """
     replay = _found(timeline, position, history, session.limits.page_bytes)
     replay = clip(replay, until)
-    if not replay.messages or session.transport.ready:
+    return replay if session.transport.ready else _verdict(replay)
+
+
+def _verdict(replay: Replay) -> Replay:
+    """The same without its messages, which then follow."""
+    if not replay.messages:
         return replay
     start = replay.position._replace(seq=replay.messages[0].seq - 1)
     return Replay(replay.recovery, [], start, True)
@@ -258,6 +267,15 @@ def _found(timeline: Timeline, position: Position | None, history: int, size: in
     if replay.recovery.outcome is Outcome.RESET and history:
         return timeline.latest(history, size)._replace(recovery=replay.recovery)
     return replay
+
+
+def _tell_beside(membership: Membership, replay: Replay, position: Position) -> None:
+    """Tell what the reading of the past came upon. The position is that of what the member has been
+    sent, which the past leaves alone."""
+    session = membership.session
+    told = Replay(replay.recovery, [], position, bool(replay.messages))
+    session.send(session.dialect.resync(membership.room.id, told))
+    _send_page(membership, replay.messages)
 
 
 def _send_page(membership: Membership, messages: list[Message]) -> None:

@@ -1,7 +1,7 @@
 """The way of one member from where it stood to the live end of a room."""
 
 from domain.position import Position
-from domain.timeline import MAX_PAGE_BYTES, Replay, Timeline
+from domain.timeline import MAX_PAGE_BYTES, Outcome, Replay, Timeline
 
 
 class CatchUp:
@@ -25,6 +25,12 @@ class CatchUp:
     def position(self) -> Position:
         """The position after what was read."""
         return self._position
+
+    @property
+    def onward(self) -> Position | None:
+        """Where it goes on once the bound is reached, None for one that has no bound, or ends
+        there."""
+        return self._then
 
     def done(self, timeline: Timeline) -> bool:
         """Whether nothing is left to read."""
@@ -53,6 +59,8 @@ class CatchUp:
             self._position, self._until, self._then = self._then, None, None
         replay = clip(timeline.recover(self._position, max_bytes=max_bytes), self._until)
         self._position = replay.position
+        if replay.recovery.outcome is Outcome.RESET:
+            self._until = self._then = None  # from here on it is at the end of another log
         return replay
 
     def _bound_reached(self, timeline: Timeline) -> bool:

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from application.disconnects import RESTARTING
+from application.session import SessionLimits
 from domain.errors import Unavailable
 from domain.identifiers import RoomId
 from domain.member import PresenceChange
@@ -424,6 +425,63 @@ async def test_a_long_hole_is_closed_page_by_page() -> None:
     bob.transport.drain()
     await turn()
     assert ann.heard() == bob.heard() == list(range(251))
+
+
+async def test_who_has_no_room_for_a_hole_reads_it_as_it_drains() -> None:
+    house, broker, (ann, bob) = await deaf("ann", "bob")
+    speaker = house.client("speaker")
+    speaker.say(0)
+    await turn()
+    bob.transport.stall()
+    broker.deafen()
+    for number in range(1, 50):
+        speaker.say(number)
+    broker.notice()
+    speaker.say(50)
+    await turn()
+    assert (ann.heard(), bob.heard()) == (list(range(51)), [0])
+    bob.transport.drain()
+    speaker.say(51)
+    await turn()
+    assert ann.heard() == bob.heard() == list(range(52))
+
+
+async def test_who_has_no_room_for_a_resync_is_told_the_verdict_and_reads_on() -> None:
+    house, broker, (ann, bob) = await deaf("ann", "bob")
+    speaker = house.client("speaker")
+    for number in range(5):
+        speaker.say(number)
+    await turn()
+    ann.take(), bob.take()
+    bob.transport.stall()
+    broker.deafen()
+    broker.fall_back(3)
+    speaker.say("another 4")
+    broker.notice()
+    (resync,) = bob.frames
+    assert (resync["recovery"], resync["messages"]) == ({"outcome": "rewound", "valid_to": 3}, [])
+    assert (resync["position"]["seq"], resync["more"]) == (3, True)
+    bob.transport.drain()
+    speaker.say(5)
+    await turn()
+    assert ann.heard() == bob.heard() == ["another 4", 5]
+
+
+async def test_a_hole_is_closed_in_pages_that_an_outbox_holds() -> None:
+    broker = FaultyBroker()
+    limits = SessionLimits(
+        page_bytes=10_000, messages_per_second=0, commands_per_second=0, ping_interval=0
+    )
+    house = House(("*", RoomOptions(history_size=1000)), broker=broker, limits=limits)
+    (ann,) = await members(house, "ann")
+    speaker = house.client("speaker")
+    broker.deafen()
+    for _ in range(60):
+        speaker.say("x" * 1000)
+    broker.notice()
+    await turn()
+    assert len(ann.heard()) == 60
+    assert max(map(len, ann.transport.pushes)) < 15_000
 
 
 async def test_a_hole_is_not_closed_with_what_somebody_did_not_want_to_hear() -> None:

@@ -213,6 +213,16 @@ def test_what_was_to_follow_is_told_of_a_lost_log() -> None:
     assert member.done(log)
 
 
+def test_a_lost_log_is_told_once_whatever_was_to_follow() -> None:
+    member = CatchUp(at(5, "gone"), until=120)
+    member.then(at(300, "gone"))
+    log = timeline(100)
+    assert member.step(log).recovery == Recovery(Outcome.RESET)
+    assert member.done(log)
+    say(log, 1)
+    assert seqs(member.step(log)) == [101]
+
+
 def newest(log: Timeline, count: int) -> Timeline:
     """A copy of a log that holds only its end."""
     copy = Timeline.restore(log.epoch, Lineage(list(log.lineage)), log.top, log.floor)
