@@ -43,25 +43,8 @@ local function used(...)
   return answer
 end
 
-local function made_up(reign)
-  return tonumber(string.match(reign, '^(%d+)-') or 0)
-end
-
 local function message_id()
   return string.match(ARGV[3], '^%S+')
-end
-
--- The seq that all is above that was numbered since a room was known to have this term and top: a
--- store that took over with less of the term went on from there. Of a term not known, nothing is.
-local function lowest(term, top)
-  local known = false
-  for name, start in string.gmatch(redis.call('HGET', KEYS[1], 'lineage') or '', '([^:,]+):(%d+)') do
-    if known then
-      return math.min(top, tonumber(start))
-    end
-    known = name == term
-  end
-  return known and top or 0
 end
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'term', 'start', 'previous', 'reign')
@@ -82,6 +65,19 @@ end
 
 -- Sent again because no reply came: look for the message among those since the first time.
 if ARGV[9] and epoch and not KEYS[3] then
+  -- The seq that all is above that was numbered since a room was known to have this term and top: a
+  -- store that took over with less of the term went on from there. Of a term not known, nothing is.
+  local function lowest(term, top)
+    local known, lineage = false, redis.call('HGET', KEYS[1], 'lineage') or ''
+    for name, start in string.gmatch(lineage, '([^:,]+):(%d+)') do
+      if known then
+        return math.min(top, tonumber(start))
+      end
+      known = name == term
+    end
+    return known and top or 0
+  end
+
   local before = epoch == ARGV[8] and lowest(ARGV[10], tonumber(ARGV[9])) or 0
   local id = ' ' .. message_id() .. ' '
   local seq = top
@@ -111,6 +107,10 @@ end
 local info = redis.pcall('INFO', 'replication')
 local reign = type(info) == 'string' and string.match(info, 'master_replid:(%x+)')
 if not reign then
+  local function made_up(reign)
+    return tonumber(string.match(reign, '^(%d+)-') or 0)
+  end
+
   -- A name that is made up has a number: see term.lua. Who has not heard of the newest one yet must
   -- not begin another term.
   reign = ARGV[6]
