@@ -205,6 +205,16 @@ async def test_a_seat_that_is_given_up_is_not_taken_again() -> None:
         await seat.take()
 
 
+def test_who_is_let_in_after_a_removal_leaves() -> None:
+    talk = Talk().begin()
+    talk.it.sit("r", 0, None)
+    (join,) = talk.said()
+    talk.hear("removed", room="r", code="kicked", reason="")
+    talk.joined(join)
+    (leave,) = talk.said()
+    assert (leave["type"], leave["room"]) == ("leave", "r")
+
+
 def test_who_is_put_into_a_room_while_joining_it_comes_back() -> None:
     """Which messages are of which membership could not be told apart."""
     talk = Talk().begin()

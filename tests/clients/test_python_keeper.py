@@ -200,6 +200,47 @@ async def test_a_farewell_without_a_close(
         assert await hub.closed() == StateChange(State.CLOSED, 4003, "enough")
 
 
+async def test_a_farewell_that_does_not_say_how_is_a_reason_to_come_back(against: Against) -> None:
+    async def script(visit: Visit) -> None:
+        odd = {"code": "soon", "reason": 5, "reconnect_after": "later"}
+        await visit.say(CONNECTED, {"type": "disconnect", **odd})
+
+    async def bare(visit: Visit) -> None:
+        await visit.say(CONNECTED, {"type": "disconnect"})
+
+    async def back(visit: Visit) -> None:
+        await visit.joined(1)
+        await visit.end()
+
+    hub, changes = await against(script, bare, back)
+    async with asyncio.timeout(DEADLINE):
+        await hub.join("r")
+    offline = [change for change in changes if change.state is State.OFFLINE]
+    assert [(change.code, change.reason) for change in offline] == [(1006, "5"), (1006, "")]
+
+
+async def test_a_token_source_that_hangs_is_asked_again(
+    against: Against, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubbub_client.credentials._PATIENCE", 0.05)
+    calls: list[int] = []
+
+    async def fetch() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.Event().wait()
+        return "late"
+
+    async def script(visit: Visit) -> None:
+        await visit.joined(1)
+        await visit.end()
+
+    hub, changes = await against(script, token=fetch)
+    async with asyncio.timeout(DEADLINE):
+        await hub.join("r")
+    assert await reasons(changes) == ["no token: nothing came within 0.05 s"]
+
+
 async def test_a_server_that_does_not_answer_is_asked_and_left(
     against: Against, monkeypatch: pytest.MonkeyPatch
 ) -> None:

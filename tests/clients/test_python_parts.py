@@ -184,6 +184,14 @@ async def test_a_failed_fetch_leaves_nothing_behind() -> None:
     assert await credentials.token(at(0)) == "third"
 
 
+async def test_the_source_has_timeouts_of_its_own() -> None:
+    async def fetch() -> str:
+        raise TimeoutError("the issuer is slow")
+
+    with pytest.raises(TimeoutError, match="the issuer is slow"):
+        await Credentials(fetch).token(at(0))
+
+
 # Addresses
 
 

@@ -191,7 +191,10 @@ class Conversation:
         self._joins[seat.name] = self.say.command("join", joined, seat.name, **fields)
 
     def _joined(self, seat: Seat, reply: Outcome) -> None:
-        if self.seats.get(seat.name) is not seat or isinstance(reply, Lost):
+        if isinstance(reply, Lost):
+            return
+        if self.seats.get(seat.name) is not seat:
+            self._let_in_too_late(seat.name, reply)
             return
         self._joining.discard(seat.name)
         if isinstance(reply, HubbubError):
@@ -200,6 +203,11 @@ class Conversation:
             self._note_reset(reply)
             seat.joined(reply)
             self.follow_up(seat)
+
+    def _let_in_too_late(self, name: str, reply: Outcome) -> None:
+        """We were told of a removal meanwhile, and would be a member whom nobody knows of."""
+        if isinstance(reply, dict) and name not in self.seats:
+            self.say.command("leave", ignore, name)
 
     def _drop(self, seat: Seat) -> None:
         del self.seats[seat.name]

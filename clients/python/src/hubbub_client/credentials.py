@@ -1,5 +1,6 @@
 """The token: where it comes from, how long it lasts, when there has to be another."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +10,7 @@ Source = str | Callable[[], str | Awaitable[str]] | None
 """A token; or a function, sync or async, that fetches one; or nothing, in open mode."""
 
 _REFRESH_AT = 0.8  # of a token's life
+_PATIENCE = 30.0  # seconds to fetch one
 
 
 class Credentials:
@@ -36,11 +38,12 @@ class Credentials:
         return self._token
 
     async def renew(self) -> str | None:
-        """Fetch another one, where that is possible."""
+        """Fetch another one, where that is possible. Raises what the function raises, and
+        TimeoutError when it takes too long."""
         if self._fetch is not None:
             self.forget()
             token = self._fetch()
-            self._token = await token if inspect.isawaitable(token) else token
+            self._token = await _in_time(token) if inspect.isawaitable(token) else token
         return self._token
 
     def forget(self) -> None:
@@ -58,3 +61,13 @@ class Credentials:
             return None
         told_at, seconds = self._life
         return max(0.0, seconds * _REFRESH_AT - now.since(told_at))
+
+
+async def _in_time(fetching: Awaitable[str]) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE) as patience:
+            return await fetching
+    except TimeoutError as error:
+        if not patience.expired():  # it is one of the function's own
+            raise
+        raise TimeoutError(f"nothing came within {_PATIENCE:g} s") from error

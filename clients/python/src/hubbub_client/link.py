@@ -141,8 +141,7 @@ class Link:
     def ending(self, lived: float) -> Ending:
         """How it ended."""
         if self.farewell is not None:
-            code, reason = self.farewell["code"], self.farewell.get("reason") or ""
-            return Ending(code, reason, self.farewell.get("reconnect_after") or 0.0, lived)
+            return _told(self.farewell, lived)
         if self._cut_because is not None:
             return Ending(1006, self._cut_because, lived=lived)
         received = self._connection.protocol.close_rcvd
@@ -159,6 +158,17 @@ def _decode(text: str) -> Frame:
     if not isinstance(frame, dict):
         raise Discontinuity("not a frame")
     return frame
+
+
+def _told(farewell: Frame, lived: float) -> Ending:
+    """A farewell that does not say how is as good as none: we come back."""
+    code, after = farewell.get("code"), farewell.get("reconnect_after")
+    return Ending(
+        code if isinstance(code, int) else 1006,
+        str(farewell.get("reason") or ""),
+        after if isinstance(after, int | float) else 0.0,
+        lived,
+    )
 
 
 def _refused(refusal: InvalidStatus) -> Ending:
