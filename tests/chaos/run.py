@@ -215,7 +215,7 @@ async def perform(
     patience: float = PATIENCE,
 ) -> Result:
     """Run a row on a system with its setting, which is whole again afterwards. The history is
-    written into the folder given."""
+    written into the folder given, and after a bad run what the nodes wrote."""
     rng = random.Random(f"{row.name}-{seed}")
     run = Run(system, row.load, f"{row.name}-{seed}-{next(_serial)}", rng, patience)
     tracebacks = system.stderr().count(_TRACEBACK)
@@ -232,12 +232,18 @@ async def perform(
     finally:
         await run.stop()
     if histories is not None:
-        write(histories / f"row-{row.name}-seed-{seed}.jsonl", [*run.history, *kept])
+        write(history_file(histories, row.name, seed), [*run.history, *kept])
     verdict = check([*run.history, *kept])
     bad = verdict.bad(may_lose=row.may_lose)
     run.broken += row.judge(run, verdict)
     if system.stderr().count(_TRACEBACK) > tracebacks:
         written = system.stderr().rpartition(_TRACEBACK)[2]
         run.broken.append(f"a node wrote a traceback: {written[:2000]}")
-    bad += [Finding("promise", "", text) for text in run.broken]
+    bad = [*(Finding("promise", "", text) for text in run.broken), *bad]
+    if histories is not None and bad:
+        history_file(histories, row.name, seed).with_suffix(".log").write_text(system.stderr())
     return Result(row, seed, verdict, bad, run.notes)
+
+
+def history_file(folder: Path, row: str, seed: int) -> Path:
+    return folder / f"row-{row}-seed-{seed}.jsonl"

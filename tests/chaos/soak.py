@@ -19,7 +19,7 @@ import psutil
 from tests.chaos.curves import curves
 from tests.chaos.matrix import ROWS
 from tests.chaos.report import line_of, summary
-from tests.chaos.run import perform
+from tests.chaos.run import history_file, perform
 from tests.chaos.settings import COMMON
 from tests.chaos.system import System
 from tests.chaos.watched import file_of
@@ -54,8 +54,11 @@ async def soak(hours: float, seed: int, folder: Path) -> int:
             while time.monotonic() - began < hours * 3600:
                 runs += 1
                 row = ROWS[rng.choice(names)]
-                result = await perform(row, system, seed * 10_000 + runs)
+                number, histories = seed * 10_000 + runs, folder / "histories"
+                result = await perform(row, system, number, histories)
                 bad += bool(result.bad)
+                if not result.bad:
+                    history_file(histories, row.name, number).unlink()
                 sys.stderr.write(summary(line_of(result, 0.0, "")) + "\n")
                 _keep(folder, samples)
             sampling.cancel()
