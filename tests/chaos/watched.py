@@ -5,6 +5,7 @@ The number stands in a file `tasks-PID` of the working directory, for who plots 
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,7 +35,8 @@ async def _watch(file: Path) -> None:
 
 
 def _note(file: Path, number: int) -> None:
-    file.write_text(str(number))
+    with suppress(OSError):  # some faults leave no file to be opened: the next time
+        file.write_text(str(number))
 
 
 if __name__ == "__main__":
