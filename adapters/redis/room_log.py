@@ -56,21 +56,26 @@ class RoomLog:
             way, at = "up", max(0, request.after)
         else:
             way, at = "down", _END if request.before is None else min(request.before, _END)
-        reply = await self._read(room, way, at, limit, None)
-        if not reply:
-            return Page(Position(secrets.token_hex(16), 0, "0").log, [], False)
-        view, entries = self._parse(reply, room)
-        log = Position(view.epoch, 0, view.lineage.current[0]).log
-        if request.log is not None and request.log != log:
-            return Page(log, [], False)
         decoder = Decoder(room)
-        read = [self._decode(decoder, room, entry, view) for entry in entries]
-        records = [record for record in read if record is not None]
-        messages, cut = fit([record.message for record in records], limit, request.max_bytes)
-        if way == "up":
-            return Page(log, messages, cut or (bool(entries) and entries[-1][0] < view.top))
-        messages.reverse()
-        return Page(log, messages, cut or (bool(entries) and entries[-1][0] > view.floor + 1))
+        while True:
+            reply = await self._read(room, way, at, limit, None)
+            if not reply:
+                return Page(Position(secrets.token_hex(16), 0, "0").log, [], False)
+            view, entries = self._parse(reply, room)
+            log = Position(view.epoch, 0, view.lineage.current[0]).log
+            if request.log is not None and request.log != log:
+                return Page(log, [], False)
+            read = [self._decode(decoder, room, entry, view) for entry in entries]
+            found = [record.message for record in read if record is not None]
+            messages, more = fit(found, limit, request.max_bytes)
+            if entries:
+                at = entries[-1][0]
+                more = more or (at < view.top if way == "up" else at > view.floor + 1)
+            if messages or not more:
+                break  # else nobody could go on from a page of what cannot be read
+        if way == "down":
+            messages.reverse()
+        return Page(log, messages, more)
 
     async def _view(
         self, room: RoomId, way: str, at: int, count: int, keep: Retention | None

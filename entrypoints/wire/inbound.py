@@ -5,6 +5,7 @@ function raises BadFrame with a text that names the field, and nothing else, for
 """
 
 import json
+import re
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -109,6 +110,9 @@ _frame: Decoder[Auth | Join | Leave | PublishFrame | History | Members | Ping | 
     Auth | Join | Leave | PublishFrame | History | Members | Ping | Pong
 )
 _object = Decoder(dict[str, Any])
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]]", re.DOTALL)
+_VALUE = re.compile(rf"\s*:\s*(-?[0-9]+|{_STRING})", re.DOTALL)
 
 
 def decode(text: str | bytes) -> ClientFrame:
@@ -141,8 +145,10 @@ def request_id(text: str | bytes) -> RequestId | None:
     """
     try:
         frame = json.loads(text, strict=False, parse_int=_modest)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
+    except RecursionError:
+        frame = _outermost(text if isinstance(text, str) else text.decode(errors="replace"))
     found = frame.get("id") if isinstance(frame, dict) else None
     match found:
         case bool():
@@ -152,6 +158,17 @@ def request_id(text: str | bytes) -> RequestId | None:
         case str() if len(found) <= _MAX_ID_CHARACTERS and not _has_surrogates(found):
             return found
     return None
+
+
+def _outermost(text: str) -> dict[str, Any]:
+    """The `id` of a frame that is nested too deeply to be read, and nothing else of it."""
+    depth, found = 0, {}
+    for token in _TOKEN.finditer(text):
+        if token[0] == '"id"' and depth == 1 and (value := _VALUE.match(text, token.end())):
+            found["id"] = json.loads(value[1], strict=False, parse_int=_modest)
+        else:
+            depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+    return found
 
 
 def _modest(digits: str) -> int | None:

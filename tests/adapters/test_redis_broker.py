@@ -657,6 +657,20 @@ async def test_junk_on_the_feed_hurts_nobody(room: RoomInRedis) -> None:
         assert node.counted("unreadable_records", "newer") == 1
 
 
+@pytest.mark.parametrize("way", ["after", "before"])
+async def test_a_page_of_what_cannot_be_read_is_passed_over(room: RoomInRedis, way: str) -> None:
+    async with followers_at(room.server.url) as (node,):
+        await fill(node, 2)
+        for seq in range(3, 8):
+            room.append(b"M9 of a later version", seq)
+    async with broker_at(room.server.url) as node:  # that has not heard them
+        await fill(node, 2)
+        ask = PageRequest(after=2, limit=2) if way == "after" else PageRequest(before=8, limit=2)
+        page = await node.broker.page(CHAT, ask, KEEP)
+        assert [message.seq for message in page.messages] == [8 if way == "after" else 2]
+        assert page.more
+
+
 async def test_junk_in_the_log_is_a_gap_and_no_endless_loop(
     room: RoomInRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

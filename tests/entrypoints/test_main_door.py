@@ -2,6 +2,7 @@
 their own in tests/end_to_end."""
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -78,6 +79,18 @@ async def test_ids_are_echoed_as_they_came(serve: Serve, request_id: str | int) 
         await ann.send({**frame, "id": request_id})
         reply = await ann.expect(kind, id=request_id)
         assert type(reply["id"]) is type(request_id)
+
+
+@pytest.mark.parametrize("request_id", ['a " {[', 7])
+async def test_what_is_nested_too_deeply_is_answered_by_its_id(
+    serve: Serve, request_id: str | int
+) -> None:
+    ann = await (await serve()).user("ann")
+    deep = f'"data": {"[" * 5000}{{"id": "of nobody"}}{"]" * 5000}'
+    shown = f'"id" : {json.dumps(request_id)}'
+    for fields in (f"{deep}, {shown}", f'{shown}, "key": "\\"id\\": 1", {deep}'):
+        await ann.send_raw(f'{{"type": "publish", "room": "r", {fields}}}')
+        await ann.expect("error", id=request_id)
 
 
 async def test_without_an_id_replies_have_none(serve: Serve) -> None:

@@ -143,7 +143,8 @@ def _between(page: Page, ask: History) -> Page:
     if ask.after is None or ask.before is None:
         return page
     kept = [message for message in page.messages if message.seq < ask.before]
-    further = page.more and len(kept) == len(page.messages) and kept[-1].seq + 1 < ask.before
+    whole = bool(kept) and len(kept) == len(page.messages)
+    further = page.more and whole and kept[-1].seq + 1 < ask.before
     return Page(page.log, kept, further)
 
 
