@@ -5,6 +5,7 @@ const CONNECT = 15; // until the owner calls `established`, getting a token incl
 const PROBE = 5; // for an answer when there is a reason to doubt
 const FAREWELL = 5; // from the announcement of a close to the close
 const STABLE = 5; // a connection that lived this long begins the row of tries afresh
+const NO_CLOSE = 0.1; // for the close behind an error: Node tells of none where nobody answered
 const LONGEST = 2e6; // more is too much for a timer
 const CUT = 3001; // our own close: to the server a loss, so that nobody sees us leave
 
@@ -104,7 +105,7 @@ export class Link {
     socket.onopen = () => this.#owner.opened?.();
     socket.onmessage = ({ data }) => this.#received(data);
     socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    socket.onerror = () => {}; // always followed by a close, which knows more
+    socket.onerror = () => this.#after(NO_CLOSE, () => this.#lost(1006, "")); // a close knows more
   }
 
   #received(data) {
@@ -150,6 +151,7 @@ export class Link {
     this.#socket = null;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null; // it may take its time to close
+    socket.onerror = null;
     socket.close(code, reason);
   }
 

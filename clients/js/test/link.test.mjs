@@ -343,6 +343,23 @@ test("online and a visible page try at once", async (t) => {
   assert.equal(world.connections.length, 3);
 });
 
+test("an error without a close is the end as well", async (t) => {
+  const world = new World(t);
+  await settle();
+  world.socket.onerror();
+  await world.pass(0.1);
+  assert.deepEqual(last(world), { state: "offline", code: 1006, reason: "", delay: 1.25 });
+});
+
+test("a close behind an error says why", async (t) => {
+  const world = new World(t);
+  await world.connected();
+  world.socket.onerror();
+  world.socket.drop(4003, "forbidden");
+  await world.pass(100);
+  assert.deepEqual(last(world), { state: "closed", code: 4003, reason: "forbidden" });
+});
+
 test("going offline is no reason to try", async (t) => {
   const { tell } = page();
   const world = new World(t);
