@@ -187,3 +187,34 @@ class RedisNodes:
             for key in self.client.scan_iter("hubbub:*")
             if not key.startswith("hubbub:{nodes}:") and self.client.ttl(key) < 0
         )
+
+
+class Reader:
+    """Somebody on a node who goes by versions, as PROTOCOL.md has it: takes what is told with the
+    next one, asks when one is missing, and leaves out what is no news."""
+
+    def __init__(self, node: LiveNode) -> None:
+        self._node = node
+        self._users: set[str] = set()
+        self._version = 0
+        self._read = len(node.notes.changes)
+        self._ask()
+
+    def users(self) -> set[str]:
+        """Who is there, by what was told up to now."""
+        changes = self._node.notes.changes[self._read :]
+        self._read += len(changes)
+        for change in changes:
+            if change.version == self._version + 1:
+                self._version += 1
+                self._users ^= {change.user}
+            elif change.version > self._version:
+                self._ask()
+        return self._users
+
+    def _ask(self) -> None:
+        room = self._node.presence.rooms.find(CHAT)
+        assert room is not None
+        snapshot = room.replica.snapshot()
+        self._users = {member.user for member in snapshot.members or ()}
+        self._version = snapshot.version

@@ -156,6 +156,9 @@ class Loader:
         del self._active[room]
         for change in room.adopt(loaded):
             self._tell(change)
+        if not room.live:
+            self._fail(room)
+            return
         if any(member.sessions == 0 for member in loaded.members.values()):
             # Whoever is to end that grace may have died, or not know of it.
             self._agenda.grace(room.id, 0.0)

@@ -168,7 +168,11 @@ class Replica:
                 return None  # the pages showed it
             if record.revision != self.revision + 1 or not _continues(self.life, record):
                 raise Gap("the feed does not continue what is known")
-            self.life = record.life
+        if record.kind == SEATED and record.user not in self.members:
+            # Put back by another node after Redis lost something. Told with the version there is
+            # already, it would be no news to who goes by versions: see `can_tell`.
+            raise Gap("somebody is there who never came")
+        self.life = record.life
         self.revision, self.version = record.revision, record.version
         self._listed = None
         if record.kind == WENT:

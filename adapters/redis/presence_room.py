@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from adapters.redis.keyspace import RoomKeys
 from adapters.redis.presence_records import Page, Record
-from adapters.redis.presence_replica import Loaded, Loading, Replica
+from adapters.redis.presence_replica import Gap, Loaded, Loading, Replica
 from adapters.redis.presence_scripts import presence_keys
 from domain.errors import Unavailable
 from domain.identifiers import RoomId, SessionId, UserId
@@ -157,9 +157,15 @@ class AttendedRoom:
         return Loading(now)
 
     def adopt(self, loaded: Loaded) -> list[PresenceChange]:
-        """Know what was read; returns what that changes for who listens."""
+        """Know what was read; returns what that changes for who listens. Not `live` when what was
+        heard meanwhile does not follow: the room is to be read again then."""
         self.live, self.restored = True, None
-        changes = list(self.replica.adopt(loaded))
+        changes: list[PresenceChange] = []
+        try:
+            for change in self.replica.adopt(loaded):
+                changes.append(change)  # noqa: PERF402  (what came before a Gap counts)
+        except Gap:
+            self.live = False
         if self._due is not None and self._due.loads < self._loads:
             self._due = None
         for waiter in self._waiting:

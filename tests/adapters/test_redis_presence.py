@@ -14,7 +14,7 @@ from domain.identifiers import RoomId, SessionId, UserId
 from domain.member import ChangeKind
 from tests.contract.conftest import CHAT, GRACE
 from tests.peer import until
-from tests.presence_nodes import RedisNode, RedisNodes
+from tests.presence_nodes import Reader, RedisNode, RedisNodes
 from tests.redis_proxy import RedisProxy, redis_proxy
 from tests.redis_server import RedisServer, StartRedis
 
@@ -55,32 +55,6 @@ async def proxy(redis_server: RedisServer) -> AsyncIterator[RedisProxy]:
 
 def versions(node: RedisNode) -> list[int]:
     return [change.version for change in node.notes.changes]
-
-
-class Reader:
-    """Somebody on a node who goes by versions, as PROTOCOL.md has it."""
-
-    def __init__(self, node: RedisNode) -> None:
-        self._node = node
-        self._users: set[str] = set()
-        self._version = 0
-        self._read = 0  # of what the node was told
-
-    async def ask(self) -> None:
-        snapshot = await self._node.presence.snapshot(CHAT)
-        self._users, self._version = {m.user for m in snapshot.members or ()}, snapshot.version
-
-    async def users(self) -> set[str]:
-        """Who is there, by what was told since."""
-        changes = self._node.notes.changes[self._read :]
-        self._read += len(changes)
-        for change in changes:
-            if change.version == self._version + 1:
-                self._version += 1
-                self._users ^= {change.user}
-            elif change.version > self._version:
-                await self.ask()
-        return self._users
 
 
 # Nodes that die
@@ -486,7 +460,6 @@ async def test_a_tail_that_others_wrote_anew_is_known_to_who_goes_by_versions(
     await two.enter("bob")
     await nodes.settle()
     reader = Reader(one)
-    await reader.ask()
     keys = one.presence.rooms.find(CHAT)
     assert keys is not None
     for key in keys.keys[:2]:
@@ -508,10 +481,10 @@ async def test_a_tail_that_others_wrote_anew_is_known_to_who_goes_by_versions(
     await nodes.settle()
     there = {"ann", "bob", "cid", "dan", "eve", *written}
     assert set(await one.users()) == there
-    assert await reader.users() == there
+    assert reader.users() == there
     await two.enter("fay")
     await nodes.settle()
-    assert await reader.users() == {*there, "fay"}
+    assert reader.users() == {*there, "fay"}
 
 
 # Feeds that fall silent
