@@ -141,7 +141,7 @@ class Doorway:
         if session.closed:
             return
         try:
-            if _size(frame) > self._frame_limit:
+            if size_of(frame) > self._frame_limit:
                 raise MessageTooLarge(f"a frame may have {self._frame_limit} bytes")
             conversation.received(frame)
         except HubbubError as error:
@@ -204,7 +204,8 @@ class _Over(Exception):
     """Ends the tasks of a connection."""
 
 
-def _size(frame: str | bytes) -> int:
+def size_of(frame: str | bytes) -> int:
+    """Bytes of a frame's content as it came."""
     if isinstance(frame, bytes) or frame.isascii():
         return len(frame)
     return len(frame.encode())

@@ -38,7 +38,7 @@ from entrypoints.wire.inbound import (
     request_id,
 )
 from entrypoints.wire.v1 import V1
-from entrypoints.ws.connection import Conversation, Door, Spawn, fail, refuse
+from entrypoints.ws.connection import Conversation, Door, Spawn, fail, refuse, size_of
 from entrypoints.ws.credentials import Scope, query
 from entrypoints.ws.gate import Gate
 from entrypoints.ws.inbox import Inbox
@@ -80,7 +80,7 @@ class _MainConversation(Conversation):
     _session: Session
     _spawn: Spawn
     _order: RoomOrder
-    _size: int  # characters of the frame that is being handled
+    _size: int  # bytes of the frame that is being handled
     _pages: asyncio.Lock
 
     def __init__(self, cases: UseCases, metrics: Metrics, limits: Mapping[str, float]) -> None:
@@ -109,7 +109,7 @@ class _MainConversation(Conversation):
         except BadFrame as error:
             refuse(self._session, error, request_id(frame))
             return
-        self._size = len(frame)
+        self._size = size_of(frame)
         try:
             if not isinstance(command, Publish):
                 self._session.admit_command()

@@ -299,14 +299,18 @@ async def test_what_waits_behind_a_join_counts_when_it_comes(
     assert await ann.is_quiet()
 
 
-async def test_only_so_many_bytes_of_a_connection_wait(serve: Serve, store: asyncio.Event) -> None:
+@pytest.mark.parametrize("data", ["x" * 50_000, "ä" * 25_000], ids=["ASCII", "not ASCII"])
+async def test_only_so_many_bytes_of_a_connection_wait(
+    serve: Serve, store: asyncio.Event, data: str
+) -> None:
     server = await serve()
     ann = await server.user("ann")
     store.clear()
-    large = {"type": "publish", "data": "x" * 50_000, "echo": False}
+    large = {"type": "publish", "data": data, "echo": False}
     for number in range(30):
         room = f"r{number}"
-        await ann.send({"type": "join", "room": room}, {**large, "room": room, "id": number})
+        await ann.send({"type": "join", "room": room})
+        await ann.send_raw(json.dumps({**large, "room": room, "id": number}, ensure_ascii=False))
     for number in range(20, 30):
         await ann.expect("error", id=number, code="rate_limited", retry=True)
     store.set()
