@@ -13,7 +13,7 @@ from application.ports.directory import Directory
 from application.ports.metrics import Metrics
 from application.ports.presence import Presence, PresenceListener
 from application.session import Membership, Session
-from domain.errors import HubbubError
+from domain.errors import HubbubError, OverCapacity
 from domain.identifiers import RoomId, SessionId, UserId, owner
 from domain.member import PresenceChange
 from domain.message import Message
@@ -29,9 +29,17 @@ class Hub(BrokerListener, PresenceListener):
     """All rooms with members on this node. Single-threaded, on one event loop."""
 
     def __init__(
-        self, broker: Broker, presence: Presence, directory: Directory, metrics: Metrics
+        self,
+        broker: Broker,
+        presence: Presence,
+        directory: Directory,
+        metrics: Metrics,
+        max_rooms: int,
     ) -> None:
+        """`max_rooms` that are live, after which only personal ones still become so: of those there
+        are no more than connections, and somebody who opens rooms should keep nobody out."""
         self._broker = broker
+        self._max_rooms = max_rooms
         self._directory = directory
         self._presence = presence
         self._metrics = metrics
@@ -83,9 +91,10 @@ class Hub(BrokerListener, PresenceListener):
         return self._rooms.get(room)
 
     async def hold(self, room: RoomId, options: RoomOptions) -> LiveRoom:
-        """Make a room live and keep it so until `release`. Raises Unavailable."""
+        """Make a room live and keep it so until `release`. Raises OverCapacity, Unavailable."""
         live = self._rooms.get(room)
         if live is None:
+            self._expect_place_for(room)
             live = self._rooms[room] = LiveRoom(Room(room, options))
         live.holds += 1
         try:
@@ -99,6 +108,11 @@ class Hub(BrokerListener, PresenceListener):
             self.release(live)
             raise
         return live
+
+    def _expect_place_for(self, room: RoomId) -> None:
+        if len(self._rooms) >= self._max_rooms and owner(room) is None:
+            self._metrics.count("refused_rooms")
+            raise OverCapacity(f"this server has {self._max_rooms} rooms open, as many as it may")
 
     async def _open(self, live: LiveRoom) -> None:
         opening = live.opening = asyncio.get_running_loop().create_future()

@@ -67,8 +67,8 @@ class JoinRoom:
         it takes the invitation of the session in the place of a grant. One that does not `attend`
         reads, and nobody is told.
 
-        Raises BadName, NotGranted, TooManyRooms, RoomFull, Unavailable; nothing has happened
-        then. A session that closes meanwhile is not entered and not told.
+        Raises BadName, NotGranted, TooManyRooms, RoomFull, OverCapacity, Unavailable; nothing has
+        happened then. A session that closes meanwhile is not entered and not told.
         """
         room = room_id(name)
         wish = _Wish(None, history, invited, attends)

@@ -59,7 +59,10 @@ def _histogram(text: str, *, shared: bool = False) -> Measure:
 _OURS = tuple(str(code.code) for code in vars(disconnects).values() if isinstance(code, Disconnect))
 _THEIRS = ("1000", "1001", "1005", "1006", "1009")  # a client's own goodbye, or none
 
-_NO_ROOM = ("connections", "address", "unauthenticated", "rush")
+_NO_ROOM = (
+    *("connections", "unauthenticated", "rush"),
+    *("address", "address_unauthenticated", "address_rush"),
+)
 _AT_THE_DOOR = tuple(
     error.code
     for error in (
@@ -90,6 +93,9 @@ MEASURES: Mapping[str, Measure] = {
         "Connections that were not let in, by cause.",
         "cause",
         ("origin", "draining", *_NO_ROOM, "no_such_door", *_AT_THE_DOOR),
+    ),
+    "refused_rooms": _counter(
+        "Joins that would have opened a room where there are as many as there may be."
     ),
     "commands": _counter(
         "What clients asked for at /v1/ws besides publishing.",

@@ -22,7 +22,7 @@ Callers act on the class or on its `code`, never on the text.
     │   └── TokenRevoked        token_revoked
     └── Failure                 nobody's fault; the same call may succeed later
         ├── Unavailable         unavailable: it was not done
-        ├── OverCapacity        over_capacity: as many connections as there may be
+        ├── OverCapacity        over_capacity: as many connections, or rooms, as there may be
         ├── OutcomeUnknown      unknown: it may or may not have been done; retry with the same key
         └── Internal            internal: a bug on our side
 """

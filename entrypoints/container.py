@@ -250,7 +250,14 @@ class Container(containers.DeclarativeContainer):
     websocket_protocol = providers.Object(LaneProtocol)
 
     # Application
-    hub = providers.Singleton(Hub, broker, presence, directory, metrics)
+    hub = providers.Singleton(
+        Hub,
+        broker,
+        presence,
+        directory,
+        metrics,
+        max_rooms=settings.provided.limits.rooms,
+    )
     leave_room = providers.Singleton(LeaveRoom, hub, presence)
     exclusions = providers.Singleton(Exclusions)
     carry_out = providers.Singleton(CarryOut, hub, leave_room, exclusions, metrics)

@@ -116,6 +116,7 @@ class LimitSettings(Section):
     frame_bytes: Annotated[Whole, Field(ge=128)] = 65_536
     outbox_bytes: AtLeastOne = 1_048_576
     history_bytes: AtLeastOne = 268_435_456
+    rooms: AtLeastOne = 100_000
     rooms_per_connection: AtLeastOne = 128
     messages_per_second: Rate = 100.0
     messages_burst: AtLeastOne = 200

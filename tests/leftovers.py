@@ -28,7 +28,8 @@ def held(container: Container, background: Collection[asyncio.Task[Any]]) -> dic
         "rooms": len(hub._rooms),
         "readers that wait": len(hub.reader._lacking) + hub.reader._requests.qsize(),
         "seats": _seats(container.presence()),
-        "places": admission._total + admission._unknown + len(admission._addresses),
+        "places": admission._total + admission._unknown,
+        "addresses": len(admission._addresses) + len(admission._unknown_at),
         "tasks of ours": 0 if shared else len(our_tasks() - set(background)),
     }
     return {name: float(number) for name, number in found.items() if number}

@@ -19,7 +19,7 @@ from domain.identifiers import SessionId, UserId
 from domain.origins import OriginPolicy
 from entrypoints.logs import fields
 from entrypoints.wire.inbound import Auth, decode
-from entrypoints.ws.admission import Admission, Full
+from entrypoints.ws.admission import Admission
 from entrypoints.ws.credentials import Scope, header, token_of, whole_header
 from entrypoints.ws.inbox import Inbox
 
@@ -85,9 +85,7 @@ class Gate:
         if not self._welcome():
             self.refused(scope, connection, "draining")
             return RESTARTING
-        full = self.admission.full(scope)
-        if full is None and self.admission.rushed(scope):
-            full = Full("rush", "too many new connections at once")
+        full = self.admission.full(scope) or self.admission.rushed(scope)
         if full is None:
             return None
         self.refused(scope, connection, full.cause)
@@ -114,7 +112,7 @@ class Gate:
             return self._admitted(Identity(named or guest(), OPEN_GRANTS))
         token = token_of(scope)
         if token is None:
-            token = await self._token_frame(inbox)
+            token = await self._token_frame(scope, inbox)
         identity = await self._authenticator.authenticate(token)
         if named is not None and identity.user != named:
             raise Forbidden("the token is another user's than the one in the path")
@@ -137,9 +135,9 @@ class Gate:
         self._exclusions.check(identity, time.time())
         return identity
 
-    async def _token_frame(self, inbox: Inbox) -> str:
+    async def _token_frame(self, scope: Scope, inbox: Inbox) -> str:
         try:
-            with self.admission.unknown():
+            with self.admission.unknown(scope):
                 async with asyncio.timeout(self._auth_timeout):
                     frame = decode(await inbox.next())
         except TimeoutError:

@@ -105,6 +105,7 @@ class House:
         self,
         *rules: tuple[str, RoomOptions],
         limits: SessionLimits | None = None,
+        max_rooms: int = 100_000,
         broker: MemoryBroker | None = None,
         presence: MemoryPresence | None = None,
         authenticator: JwtAuthenticator | None = None,
@@ -119,7 +120,7 @@ class House:
         self.broker = broker or MemoryBroker(loop.time, self.wall)
         self.presence = presence or MemoryPresence(clock=loop.time)
         self.directory = MemoryDirectory()
-        self.hub = Hub(self.broker, self.presence, self.directory, self.metrics)
+        self.hub = Hub(self.broker, self.presence, self.directory, self.metrics, max_rooms)
         self.leave = LeaveRoom(self.hub, self.presence)
         self.control = MemoryControl()
         self.exclusions = Exclusions()

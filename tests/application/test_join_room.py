@@ -7,7 +7,15 @@ import pytest
 from application.disconnects import FORBIDDEN, INTERNAL
 from application.session import SessionLimits
 from domain.catchup import CatchUp
-from domain.errors import BadName, HubbubError, NotGranted, RoomFull, TooManyRooms, Unavailable
+from domain.errors import (
+    BadName,
+    HubbubError,
+    NotGranted,
+    OverCapacity,
+    RoomFull,
+    TooManyRooms,
+    Unavailable,
+)
 from domain.grants import DEFAULT_GRANTS, Grants, Identity
 from domain.identifiers import RoomId, UserId
 from domain.options import PresenceMode, RoomOptions
@@ -622,6 +630,31 @@ async def test_a_connection_may_be_in_so_many_rooms() -> None:
     assert await ann.join("r2") is not None
     ann.leave("r1")
     assert await ann.join("r3") is not None
+
+
+async def test_a_node_has_so_many_rooms_open() -> None:
+    house = House(max_rooms=3)
+    ann, bob = await house.member("ann", "r1"), await house.member("bob", "r1")
+    await ann.join("r2")
+    await ann.join("r3")
+    assert await refused(bob, "r4") is OverCapacity
+    assert house.counted("refused_rooms") == 1
+    assert house.hub.find(RoomId("r4")) is None
+    assert (await house.presence.snapshot(RoomId("r4"))).count == 0
+    assert await bob.join("r3") is not None
+    ann.leave("r2")
+    assert await bob.join("r4") is not None
+
+
+async def test_a_node_that_has_its_rooms_opens_personal_ones() -> None:
+    """Or whoever opens rooms could keep others from coming in. They count, so that all that is
+    shown is what the limit is for."""
+    house = House(max_rooms=2)
+    ann, bob = await house.member("ann", "r1"), house.client("bob")
+    for client in (ann, bob):
+        assert await client.join(f"@{client.session.identity.user}") is not None
+    assert await refused(bob, "r2") is OverCapacity
+    assert await bob.join("r1") is not None
 
 
 async def test_no_broker_means_nothing_has_happened() -> None:

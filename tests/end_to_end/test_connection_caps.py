@@ -250,6 +250,30 @@ async def test_of_a_crowd_as_many_get_in_at_once_as_may(serve: Serve) -> None:
     assert await echoes(ann)
 
 
+async def test_who_comes_without_end_keeps_nobody_out(serve: Serve) -> None:
+    server = await serve(limits={"handshakes_per_second": 0.001, "handshakes_burst": 12})
+    greedy = [await status(server, X_Forwarded_For="192.0.2.1") for _ in range(20)]
+    assert greedy == 3 * [101] + 17 * [503]
+    others = [f"198.51.100.{number}" for number in range(9)]
+    assert {await status(server, X_Forwarded_For=one) for one in others} == {101}
+    assert await status(server, X_Forwarded_For="198.51.100.9") == 503
+    assert server.metric("refused_connections_total", "address_rush") == 17
+    assert server.metric("refused_connections_total", "rush") == 1
+
+
+async def test_a_reader_that_comes_without_end_keeps_nobody_out(serve: Serve) -> None:
+    server = await serve(limits={"handshakes_per_second": 0.001, "handshakes_burst": 12})
+    greedy, other = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+    for _ in range(3):
+        reader = await server.events("room=r", **greedy)
+        await reader.joined("r")
+    refused = await server.events("room=r", **greedy)
+    assert (await refused.refused()).frame["code"] == 4100
+    assert await status(server, X_Forwarded_For="192.0.2.1") == 503  # it is the same share
+    reader = await server.events("room=r", **other)
+    await reader.joined("r")
+
+
 async def test_the_crowd_is_told_to_come_back_at_different_times(serve: Serve) -> None:
     server = await serve(limits={"handshakes_per_second": 0.001, "handshakes_burst": 1})
     outside = {"X-Forwarded-For": "192.0.2.1"}
@@ -371,6 +395,25 @@ async def test_who_shows_no_token_has_its_place_for_so_long(serve: Serve) -> Non
     ends = await asyncio.gather(*(peer.ending() for peer in waiting))
     assert [code for _, code, _ in ends] == [4001, 4001]
     await let_in(server, "/v1/ws")
+
+
+async def test_who_shows_no_token_keeps_nobody_out(serve: Serve) -> None:
+    server = await serve(**JWT, limits={"unauthenticated": 8, "auth_timeout": 60})
+    silent = {"X-Forwarded-For": "192.0.2.1"}
+
+    async def knock() -> int:
+        try:
+            await server.connect("/v1/ws", additional_headers=silent)
+        except InvalidStatus as refused:
+            return refused.response.status_code
+        return 101
+
+    found = await asyncio.gather(*(knock() for _ in range(20)))
+    assert Counter(found) == {101: 2, 503: 18}
+    assert server.metric("refused_connections_total", "address_unauthenticated") == 18
+    ann = await server.connect("/v1/ws", additional_headers={"X-Forwarded-For": "192.0.2.2"})
+    await ann.send({"type": "auth", "token": token("ann")})
+    await ann.expect("connected", user_id="ann")
 
 
 async def test_who_brings_a_token_does_not_wait_for_those_who_bring_none(serve: Serve) -> None:

@@ -231,6 +231,25 @@ async def test_too_many_rooms_are_refused_and_leaving_makes_place(serve: Serve) 
     assert (await ann.ask("join", room="c"))["type"] == "joined"
 
 
+async def test_a_server_with_all_its_rooms_open_opens_no_other(serve: Serve) -> None:
+    server = await serve(limits={"rooms": 4})
+    ann = await server.user("ann")
+    for room in ("a", "b", "c"):
+        assert (await ann.ask("join", room=room))["type"] == "joined"
+    bob = await server.user("bob")  # into a room of his own, whatever the others do
+    refused = await bob.ask("join", room="d")
+    assert (refused["code"], refused["retry"]) == ("over_capacity", True)
+    assert (await bob.ask("join", room="c"))["type"] == "joined"
+    reader = await server.events("room=d&user=cleo")
+    assert (await reader.rest())[-1].frame["code"] == 4100
+    _, code, reason = await (await server.connect("/ws/rooms/d/cleo")).ending()
+    assert (code, reason.partition(":")[0]) == (4100, "over_capacity")
+    assert (await bob.ask("publish", room="d", data=1))["type"] == "ack"  # nobody need be in it
+    await ann.close()
+    await server.lost(1)
+    assert (await bob.ask("join", room="d"))["type"] == "joined"
+
+
 async def test_a_full_room_refuses_users_and_not_tabs(serve: Serve) -> None:
     server = await serve(rooms=[{"match": "full", "max_members": 1}])
     await server.member("ann", "full")

@@ -74,6 +74,7 @@ def test_with_nothing_said_it_is_a_first_try_on_loopback() -> None:
         "frame_bytes": 65_536,
         "outbox_bytes": 1_048_576,
         "history_bytes": 268_435_456,
+        "rooms": 100_000,
         "rooms_per_connection": 128,
         "messages_per_second": 100.0,
         "messages_burst": 200,
