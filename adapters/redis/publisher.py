@@ -41,6 +41,7 @@ class Publisher:
         self._metrics = metrics
         self._wall = wall
         self._script = Script("publish")
+        # publish.lua goes by the form of ids, and by their order: see there.
         self._id_prefix = secrets.token_urlsafe(9)
         self._ids = itertools.count(1)
         self._command = store.publish_command

@@ -357,6 +357,30 @@ async def test_a_lost_reply_does_not_say_it_twice(
         assert (ids[4], ids[5], len(ids)) == (once.message_id, after.message_id, 5)
 
 
+@pytest.mark.parametrize("heard", [True, False])
+async def test_all_that_was_under_way_when_the_connection_was_lost_is_there_once(
+    redis_server: RedisServer, heard: bool
+) -> None:
+    """And Redis does not look through all of it for each."""
+    redis_server.command("FLUSHALL")
+    keep, count = Retention(2000, 600.0), 1000
+    async with redis_proxy(redis_server.port) as proxy, broker_at(proxy.url) as node:
+        if heard:
+            await node.follow(keep=keep)
+        await fill(node, 1, keep)
+        proxy.hold_replies()
+        receipts = [node.submit(str(number), keep=keep) for number in range(count)]
+        await until(lambda: len(RoomInRedis(redis_server).ids()) == count + 1)
+        redis_server.command("CONFIG", "RESETSTAT")
+        proxy.heal()
+        proxy.drop()
+        places = [(await receipt.published()).position for receipt in receipts]
+        assert [place and place.seq for place in places] == list(range(2, count + 2))
+        assert len(RoomInRedis(redis_server).ids()) == count + 1
+        asked = redis_server.command("INFO", "commandstats")["cmdstat_xrevrange"]
+        assert asked["calls"] < 3 * count
+
+
 async def test_a_lost_reply_after_a_lost_tail_does_not_say_it_twice(
     start_redis: StartRedis,
 ) -> None:

@@ -1,6 +1,8 @@
 """Every branch of the broker's scripts, on a real Redis and without our client."""
 
 import itertools
+import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha1
@@ -407,56 +409,64 @@ def test_subscribers_hear_of_nothing_that_was_not_done(start_redis: StartRedis) 
 # Sent again, because no reply came
 
 
+def own(number: int) -> str:
+    """The id that a publisher gives to one of its messages."""
+    return f"the-one-node{number:x}"
+
+
+LOST, NOT_DONE = own(0x1F), own(0x20)
+
+
 def test_what_was_done_is_not_done_again(room: Room) -> None:
     known = place(room.publish())
-    done = room.publish(id_="lost")
+    done = room.publish(id_=LOST)
     for _ in range(3):
         room.publish()
     before = room.state()
-    assert room.publish(id_="lost", again=known) == [b"USED", *done[1:], b"lost", 1]
+    assert room.publish(id_=LOST, again=known) == [b"USED", *done[1:], LOST.encode(), 1]
     assert room.state() == before
 
 
 def test_what_was_not_done_is_done(room: Room) -> None:
     known = place(room.publish())
     room.publish()
-    assert room.publish(id_="lost", again=known)[::3] == [b"OK", 3]
+    assert room.publish(id_=LOST, again=known)[::3] == [b"OK", 3]
 
 
 def test_what_is_sent_again_is_found_far_below(room: Room) -> None:
     keep = Retention(1000, 600.0)
     known = place(room.publish(keep=keep))
-    done = room.publish(id_="lost", keep=keep)
+    done = room.publish(id_=LOST, keep=keep)
     for _ in range(350):
         room.publish(keep=keep)
-    assert room.publish(id_="lost", again=known, keep=keep)[:4] == [b"USED", *done[1:]]
-    assert room.publish(id_="not-done", again=known, keep=keep)[3] == 353
+    assert room.publish(id_=LOST, again=known, keep=keep)[:4] == [b"USED", *done[1:]]
+    assert room.publish(id_=NOT_DONE, again=known, keep=keep)[3] == 353
 
 
 @pytest.mark.parametrize("keep", [Retention(2, 600.0), Retention(0, 600.0)])
 def test_what_may_have_been_done_and_trimmed_is_unknown(room: Room, keep: Retention) -> None:
     known = place(room.publish())
-    room.publish(id_="lost")
+    room.publish(id_=LOST)
     for _ in range(3):
         room.publish(keep=keep)
     before = room.state()
-    assert room.publish(id_="lost", again=known) == [b"UNKNOWN"]
-    assert room.publish(id_="not-done", again=known) == [b"UNKNOWN"]
+    assert room.publish(id_=LOST, again=known) == [b"UNKNOWN"]
+    assert room.publish(id_=NOT_DONE, again=known) == [b"UNKNOWN"]
     assert room.state() == before
 
 
 def test_what_somebody_may_have_taken_out_of_the_log_is_unknown(room: Room) -> None:
     room.publish()
-    room.publish(id_="lost")
+    room.publish(id_=LOST)
     room.publish()
     room.client.xdel(room.keys.log, "2-0")
-    assert room.publish(id_="lost", again=NOTHING_KNOWN) == [b"UNKNOWN"]
+    assert room.publish(id_=LOST, again=NOTHING_KNOWN) == [b"UNKNOWN"]
 
 
 def test_with_nothing_numbered_since_it_was_not_done(room: Room) -> None:
     keep = Retention(0, 600.0)
     known = place(room.publish(keep=keep))
-    assert room.publish(id_="lost", again=known, keep=keep)[::3] == [b"OK", 2]
+    assert room.publish(id_=LOST, again=known, keep=keep)[::3] == [b"OK", 2]
 
 
 @pytest.mark.parametrize("then", ["b", "bc"])
@@ -464,52 +474,147 @@ def test_what_a_store_did_that_went_on_from_less_is_not_done_again(room: Room, t
     """Somebody had heard of ten messages, of which the next store had three only."""
     for _ in range(3):
         epoch, _, term = place(room.publish(script=under("a")))
-    done = room.publish(id_="lost", script=under("b"))
+    done = room.publish(id_=LOST, script=under("b"))
     for reign in then:
         room.publish(script=under(reign))
-    again = room.publish(id_="lost", again=(epoch, 10, term), script=under(then[-1]))
-    assert again == [b"USED", *done[1:], b"lost", 1]
-    assert room.publish(id_="new", again=(epoch, 10, term), script=under(then[-1]))[0] == b"OK"
+    again = room.publish(id_=LOST, again=(epoch, 10, term), script=under(then[-1]))
+    assert again == [b"USED", *done[1:], LOST.encode(), 1]
+    assert room.publish(id_=NOT_DONE, again=(epoch, 10, term), script=under(then[-1]))[0] == b"OK"
 
 
 def test_with_a_term_that_is_not_known_the_whole_log_is_looked_through(room: Room) -> None:
     epoch = place(room.publish())[0]
-    done = room.publish(id_="lost")
-    assert room.publish(id_="lost", again=(epoch, 10, "lost"))[:4] == [b"USED", *done[1:]]
+    done = room.publish(id_=LOST)
+    assert room.publish(id_=LOST, again=(epoch, 10, "lost"))[:4] == [b"USED", *done[1:]]
 
 
 def test_a_message_heard_of_in_a_later_term_is_above_its_beginning(room: Room) -> None:
     keep = Retention(1, 600.0)
     room.publish(script=under("a"), keep=keep)
     known = place(room.publish(script=under("b"), keep=keep))
-    assert room.publish(id_="new", again=known, script=under("b"), keep=keep)[::3] == [b"OK", 3]
+    assert room.publish(id_=NOT_DONE, again=known, script=under("b"), keep=keep)[::3] == [b"OK", 3]
 
 
 def test_without_a_known_top_the_whole_log_is_looked_through(room: Room) -> None:
-    done = room.publish(id_="lost")
+    done = room.publish(id_=LOST)
     room.publish()
-    assert room.publish(id_="lost", again=NOTHING_KNOWN)[:4] == [b"USED", *done[1:]]
-    assert room.publish(id_="not-done", again=NOTHING_KNOWN)[0] == b"OK"
+    assert room.publish(id_=LOST, again=NOTHING_KNOWN)[:4] == [b"USED", *done[1:]]
+    assert room.publish(id_=NOT_DONE, again=NOTHING_KNOWN)[0] == b"OK"
 
 
 def test_in_another_life_the_known_top_means_nothing(room: Room) -> None:
     known = place(room.publish())
     room.client.flushall()
-    done = room.publish(id_="lost")
-    assert room.publish(id_="lost", again=known)[:4] == [b"USED", *done[1:]]
+    done = room.publish(id_=LOST)
+    assert room.publish(id_=LOST, again=known)[:4] == [b"USED", *done[1:]]
 
 
 def test_what_was_lost_with_its_log_is_done_again(room: Room) -> None:
     known = place(room.publish())
-    room.publish(id_="lost")
+    room.publish(id_=LOST)
     room.client.flushall()
-    assert room.publish(id_="lost", again=known)[::3] == [b"OK", 1]
+    assert room.publish(id_=LOST, again=known)[::3] == [b"OK", 1]
 
 
 def test_somebody_s_data_is_not_taken_for_an_id(room: Room) -> None:
     known = place(room.publish())
-    room.publish('" lost "')
-    assert room.publish(id_="lost", again=known)[::3] == [b"OK", 3]
+    room.publish(f'" {LOST} "')
+    assert room.publish(id_=LOST, again=known)[::3] == [b"OK", 3]
+
+
+def counting() -> str:
+    """The script, keeping count of the messages it reads in search of one."""
+    reading = re.compile(r"local entries = redis\.call\('XREVRANGE'.*\n")
+    assert len(reading.findall(PUBLISH)) == 1
+    return reading.sub(lambda line: f"{line[0]}redis.call('INCRBY', 'read', #entries)\n", PUBLISH)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_many_sent_again_are_found_by_few_looks(room: Room, others: int) -> None:
+    """After a silence everything is sent again that was under way, in its order. Looked for one
+    after the other, each would take as long as all before it."""
+    keep = Retention(10_000, 600.0)
+    known = place(room.publish(keep=keep))
+    done = []
+    for number in range(300):
+        done.append(room.publish(id_=own(number), keep=keep))
+        for _ in range(others):
+            room.publish(keep=keep)
+    again = [
+        room.publish(id_=own(number), again=known, keep=keep, script=counting())
+        for number in range(400)
+    ]
+    assert [reply[:4] for reply in again[:300]] == [[b"USED", *reply[1:]] for reply in done]
+    assert [reply[0] for reply in again[300:]] == [b"OK"] * 100
+    assert int(room.client.get("read")) <= 64 * len(again)
+
+
+@pytest.mark.parametrize("data", ["x", "x" * 60_000])
+def test_what_would_take_long_to_find_is_unknown(room: Room, data: str) -> None:
+    keep = Retention(10_000, 600.0)
+    for _ in range(700 if len(data) == 1 else 200):
+        room.publish(data, keep=keep)
+    before = room.state()
+    assert room.publish(id_=LOST, again=NOTHING_KNOWN, keep=keep) == [b"UNKNOWN"]
+    assert room.state() == before
+
+
+def test_a_log_of_five_hundred_is_looked_through(room: Room) -> None:
+    keep = Retention(500, 600.0)
+    for _ in range(500):
+        room.publish(keep=keep)
+    assert room.publish(id_=LOST, again=NOTHING_KNOWN, keep=keep)[::3] == [b"OK", 501]
+
+
+def test_an_earlier_one_of_the_same_publisher_shows_that_it_was_not_done(room: Room) -> None:
+    """Also where what is below it is gone."""
+    known = place(room.publish())
+    for number in range(5):
+        room.publish(id_=own(number), keep=Retention(2, 600.0))
+    assert room.publish(id_=own(5), again=known)[::3] == [b"OK", 7]
+    assert room.publish(id_=own(1), again=known) == [b"UNKNOWN"]
+
+
+def test_what_somebody_took_out_elsewhere_does_not_matter(room: Room) -> None:
+    known = place(room.publish())
+    done = [room.publish(id_=own(number)) for number in range(6)]
+    room.client.xdel(room.keys.log, "3-0")
+    assert room.publish(id_=own(5), again=known)[:4] == [b"USED", *done[5][1:]]
+    assert room.publish(id_=own(6), again=known)[0] == b"OK"
+    assert room.publish(id_=own(1), again=known) == [b"UNKNOWN"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_sent_again_is_there_once(room: Room, seed: int) -> None:
+    """Several publish, some of it is refused, the log forgets, and the end of what one of them sent
+    was never done. All that it may have to send again is sent again."""
+    chance = random.Random(seed)
+    small = PUBLISH.replace("local CHUNK = 64", "local CHUNK = 8")
+    for life in range(6):
+        room.client.flushall()
+        keep = Retention(chance.choice([3, 20, 1000]), 600.0)
+        known, done = dict[int, tuple[str, int, str]](), dict[int, Any]()
+        top = place(room.publish(keep=keep))
+        for number in sorted(chance.sample(range(120), chance.randint(1, 60))):
+            for _ in range(chance.choice([0, 0, 1, 12])):
+                top = place(room.publish(keep=keep))
+            known[number] = chance.choice([top, known.get(number - 1, top), NOTHING_KNOWN])
+            if chance.random() < 0.8:
+                done[number] = room.publish(id_=own(number), keep=keep)
+        last = max(done, default=-1)
+        for number in [n for n in known if n in done or n > last]:
+            there = {record.message.id: record for record in room.log()}
+            told = room.publish(id_=own(number), again=known[number], keep=keep, script=small)
+            if own(number) in there:
+                assert told[:4] == [b"USED", *done[number][1:]], (life, number)
+                continue
+            kept = [r.message.seq for r in there.values()][:1] or [int(room.meta()["seq"]) + 1]
+            earlier = any(
+                id_.startswith(own(0)[:12]) and int(id_[12:], 16) < number for id_ in there
+            )
+            sure = earlier or kept[0] - 1 <= known[number][1]
+            assert told[0] == (b"OK" if sure else b"UNKNOWN"), (life, number)
+            assert not (sure and number in done)
 
 
 def test_with_a_key_the_key_decides(room: Room) -> None:

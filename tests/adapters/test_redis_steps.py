@@ -156,6 +156,26 @@ STEPS = {
         scripts.test_what_was_done_is_not_done_again,
         script_with(("if ARGV[9] and epoch and not KEYS[3] then", "if false then")),
     ),
+    "1 retries after a silence": Step(
+        "each message of a publisher says on which side of it another one is",
+        scripts.test_many_sent_again_are_found_by_few_looks,
+        script_with(("seq = guessed and low or at - (which - sought)", "seq = high")),
+        {"others": 0},
+    ),
+    "1 retries without an end": Step(
+        "what would take long to look for is unknown",
+        scripts.test_what_would_take_long_to_find_is_unknown,
+        script_with((" or left < 0 then", " then")),
+        {"data": "x"},
+    ),
+    "1 retries of what is gone": Step(
+        "what may have been done and forgotten is not done again",
+        scripts.test_what_may_have_been_done_and_trimmed_is_unknown,
+        script_with(
+            ("local sure, guessed = floor <= above, false", "local sure, guessed = true, false")
+        ),
+        {"keep": Retention(2, 600.0)},
+    ),
     "2 lives": Step(
         "a room without meta begins another life, without the messages of the one before",
         scripts.test_without_meta_another_life_begins_without_the_old_messages,

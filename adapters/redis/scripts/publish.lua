@@ -30,7 +30,8 @@ local HEAD = 'M1' -- kind and format version of a record
 local KEY_MS = 300000 -- a key is remembered for five minutes
 local META_MS = 2592000000 -- epoch and count outlive the last use by 30 days, or by the log's life
 local REMEMBERED = 16 -- terms
-local CHUNK = 100
+local CHUNK = 64 -- messages read at once, at most
+local MOST = 512 -- of them looked at in search of one, where each 4 KB count as one more
 
 -- Who asks for replicas asks for those that have what its own connection wrote, so it has to write
 -- something behind what another one did. Refused, as when the disk is full, it is left out.
@@ -78,26 +79,79 @@ if ARGV[9] and epoch and not KEYS[3] then
     return known and top or 0
   end
 
-  local before = epoch == ARGV[8] and lowest(ARGV[10], tonumber(ARGV[9])) or 0
-  local id = ' ' .. message_id() .. ' '
-  local seq = top
-  while seq > before do
-    local newest, oldest = string.format('%d-0', seq), string.format('%d-0', before + 1)
-    local entries = redis.call('XREVRANGE', KEYS[2], newest, oldest, 'COUNT', CHUNK)
-    for _, entry in ipairs(entries) do
-      local head = string.match(entry[2][2], '^[^\n]*')
-      if string.find(head, id, 1, true) then
-        local of = {string.match(head, '^%S+ (%S+) (%S+) %S+ %S* (%d+) ')}
-        return used(of[1], of[2], tonumber(of[3]), message_id())
+  local function entry_id(seq)
+    return string.format('%d-0', seq)
+  end
+
+  -- An id names its publisher, and counts in hexadecimal which of its messages it is.
+  local PARTS = '^(' .. string.rep('%S', 12) .. ')(%x+)$'
+  local publisher, sought = string.match(message_id(), PARTS)
+  sought = tonumber(sought, 16)
+  local left = MOST
+
+  -- The newest message of the publisher up to a seq, above another one: its seq, which one it is and
+  -- its record. Nil if there is none, false if that cannot be said.
+  local function newest(seq, above)
+    local count = 4
+    while seq > above do
+      local first, last = entry_id(above + 1), entry_id(seq)
+      local entries = redis.call('XREVRANGE', KEYS[2], last, first, 'COUNT', count)
+      if #entries == 0 or entries[#entries][1] ~= entry_id(seq - #entries + 1) or left < 0 then
+        return false
       end
-      if entry[1] ~= string.format('%d-0', seq) then
-        return {'UNKNOWN'}
+      for place, entry in ipairs(entries) do
+        local record = entry[2][2]
+        -- Most are of others, and this tells them soonest.
+        if string.find(record, publisher, 1, true) then
+          local id = string.match(record, '^%S+ %S+ %S+ %S+ %S* %d+ (%S+) ')
+          local name, which = string.match(id or '', PARTS)
+          if name == publisher then
+            return seq - place + 1, tonumber(which, 16), record
+          end
+        end
+        left = left - 1 - #record / 4096
       end
-      seq = seq - 1
+      seq = seq - #entries
+      count = math.min(2 * count, CHUNK)
     end
-    if #entries == 0 then
-      return {'UNKNOWN'}
+  end
+
+  -- The record of the message if it is above a seq; or else nil, and whether that is sure. All of a
+  -- publisher's messages are in a log in their order, so each one met says on which side of it to
+  -- look on. After a silence thousands are looked for, each among all of them.
+  local function find(above)
+    local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+    local floor = oldest and tonumber(string.match(oldest[1], '^%d+')) - 1 or top
+    local low, high, seq = math.max(above, floor), top, top
+    local sure, guessed = floor <= above, false
+    while low < high do
+      local at, which, record = newest(seq, low)
+      if at == false then
+        return nil, false
+      elseif at and which == sought then
+        return record
+      elseif at and which > sought then
+        high = at - 1
+        -- The first time as if nobody else had published meanwhile, then half way.
+        seq = guessed and low or at - (which - sought)
+        guessed = true
+      else
+        sure = sure or at ~= nil
+        low, seq = seq, low
+      end
+      if seq <= low then
+        seq = math.ceil((low + high) / 2)
+      end
     end
+    return nil, sure
+  end
+
+  local record, sure = find(epoch == ARGV[8] and lowest(ARGV[10], tonumber(ARGV[9])) or 0)
+  if record then
+    local of = {string.match(record, '^%S+ (%S+) (%S+) %S+ %S* (%d+) ')}
+    return used(of[1], of[2], tonumber(of[3]), message_id())
+  elseif not sure then
+    return {'UNKNOWN'}
   end
 end
 
