@@ -51,7 +51,8 @@ _ADVICE = {
     "Connection refused": "is the server running? Without --url one is started for you",
     "rate_limited": "set HUBBUB_LIMITS__MESSAGES_PER_SECOND=0 and "
     "HUBBUB_LIMITS__COMMANDS_PER_SECOND=0 there while it is measured, or send slower with --rate",
-    " 503 ": "the server is full: raise HUBBUB_LIMITS__CONNECTIONS there, or lower --members",
+    " 503 ": "the server is full: raise HUBBUB_LIMITS__CONNECTIONS there, or from another machine "
+    "set HUBBUB_LIMITS__HANDSHAKES_PER_SECOND=0 while it is measured, or lower --members",
     "token_": "hand in another with --token; `hubbub token` makes one",
     ": 4100 ": "too many for that server: lower --members, or raise "
     "HUBBUB_LIMITS__CONNECTIONS_PER_USER (with --token all are one user), _PER_ADDRESS or "

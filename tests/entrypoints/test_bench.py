@@ -712,6 +712,17 @@ async def test_a_crowd_with_one_token_is_told_what_to_raise(serve_process: Serve
     assert "HUBBUB_LIMITS__CONNECTIONS_PER_USER (with --token all are one user)" in output
 
 
+async def test_a_crowd_that_is_turned_away_is_told_what_to_raise(
+    serve_process: ServeProcess,
+) -> None:
+    server = await serve_process(HUBBUB_LIMITS__CONNECTIONS="2", **UNLIMITED)
+    arguments = ("fan-out", "--url", server.ws_url, "--members", "3", "--messages", "5")
+    code, output, _ = await bench(*arguments)
+    assert code == 1
+    assert "raise HUBBUB_LIMITS__CONNECTIONS there" in output
+    assert "HUBBUB_LIMITS__HANDSHAKES_PER_SECOND=0" in output
+
+
 async def test_a_server_that_is_not_there_ends_all_scenarios() -> None:
     async with servers.room_server(servers.faultless) as port:
         pass
