@@ -130,7 +130,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         protocol = cast(type[LaneProtocol], self.ws_protocol_class)(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        protocol.connection_made(self.transport)
+        protocol.take_over(self.transport, self.server, self.client, self.scheme == "https")
         self.transport.set_protocol(protocol)
         protocol.upgrade(self.url, self.headers, accept)
         if rest:

@@ -103,6 +103,20 @@ class LaneProtocol(BoundedProtocol, Lane):
 
     # The handshake
 
+    def take_over(
+        self,
+        transport: asyncio.Transport,
+        server: tuple[str, int | None] | None,
+        client: tuple[str, int] | None,
+        secure: bool,
+    ) -> None:
+        """In place of `connection_made`: go on with a connection of which everything is known."""
+        self.connections.add(self)
+        self.transport = transport
+        self.server = server
+        self.client = client
+        self.scheme = "wss" if secure else "ws"
+
     def upgrade(self, target: bytes, headers: Headers, accept: bytes) -> None:
         """Begin with an upgrade request that is parsed and found good. `accept` is the proof of
         it for the client."""
