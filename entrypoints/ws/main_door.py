@@ -38,7 +38,7 @@ from entrypoints.wire.inbound import (
     request_id,
 )
 from entrypoints.wire.v1 import V1
-from entrypoints.ws.connection import Conversation, Door, Spawn, fail, refuse, size_of
+from entrypoints.ws.connection import Conversation, Door, Spawn, fail, refuse
 from entrypoints.ws.credentials import Scope, query
 from entrypoints.ws.gate import Gate
 from entrypoints.ws.inbox import Inbox
@@ -80,7 +80,7 @@ class _MainConversation(Conversation):
     _session: Session
     _spawn: Spawn
     _order: RoomOrder
-    _size: int  # bytes of the frame that is being handled
+    _frame: str | bytes  # that is being handled
     _pages: asyncio.Lock
 
     def __init__(self, cases: UseCases, metrics: Metrics, limits: Mapping[str, float]) -> None:
@@ -109,7 +109,7 @@ class _MainConversation(Conversation):
         except BadFrame as error:
             refuse(self._session, error, request_id(frame))
             return
-        self._size = size_of(frame)
+        self._frame = frame
         try:
             if not isinstance(command, Publish):
                 self._session.admit_command()
@@ -117,13 +117,14 @@ class _MainConversation(Conversation):
             _HANDLERS[type(command)](self, command)
         except HubbubError as error:
             refuse(self._session, error, command.id)
+        self._frame = ""  # who is silent from here on holds no more of it
 
     # Commands on one room, in the order sent
 
     def _publish(self, frame: Publish) -> None:
         # Counted as it comes: also what waits takes room here.
         self._session.admit_publish()
-        self._order.run(frame.room, partial(self._publish_now, frame), self._size)
+        self._order.run(frame.room, partial(self._publish_now, frame), self._frame)
 
     def _publish_now(self, frame: Publish) -> None:
         try:
@@ -172,7 +173,7 @@ class _MainConversation(Conversation):
     def _invited(self, room: RoomId) -> None:
         """Somebody else puts this session into a room."""
         try:
-            self._order.run(room, lambda: partial(self._enter, room), 0)
+            self._order.run(room, lambda: partial(self._enter, room))
         except HubbubError as error:
             self._not_entered(room, error)
 
@@ -193,7 +194,7 @@ class _MainConversation(Conversation):
         logger.info("not put into %s: %s", room, error.code, extra=known)
 
     def _leave(self, frame: Leave) -> None:
-        self._order.run(frame.room, partial(self._leave_now, frame), self._size)
+        self._order.run(frame.room, partial(self._leave_now, frame), self._frame)
 
     def _leave_now(self, frame: Leave) -> None:
         try:
@@ -235,7 +236,7 @@ class _MainConversation(Conversation):
     def _auth(self, frame: Auth) -> None:
         work = partial(self._auth_now, frame)
         # In order: where keys have to be fetched first, an older token must not come out on top.
-        self._order.run(None, lambda: partial(self._answer, frame.id, work), self._size)
+        self._order.run(None, lambda: partial(self._answer, frame.id, work), self._frame)
 
     async def _auth_now(self, frame: Auth) -> None:
         refresh = self._cases.refresh
@@ -249,7 +250,7 @@ class _MainConversation(Conversation):
         """A sign of life like any other frame; the transport has noted it already."""
 
     def _run_in_order(self, frame: Join | History | Members, work: Work) -> None:
-        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work), self._size)
+        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work), self._frame)
 
     async def _answer(self, request: RequestId | None, work: Work) -> None:
         try:

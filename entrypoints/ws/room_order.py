@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from domain.errors import RateLimited
+from entrypoints.ws.connection import size_of
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 """Called where it is awaited: a coroutine made before would be left unawaited by a task that is
@@ -33,14 +34,14 @@ class RoomOrder:
         self._bytes = 0  # of what waits
         self._waiting: dict[str | None, deque[tuple[Command, int]]] = {}
 
-    def run(self, room: str | None, command: Command, size: int) -> None:
+    def run(self, room: str | None, command: Command, frame: str | bytes = "") -> None:
         """Run a command now, or once those before it are through. `room` is whatever text names
-        it, None for the connection itself; `size` the bytes of its frame.
+        it, None for the connection itself; `frame` what it came in, if it came from the client.
 
         Raises RateLimited when too many wait, or too much over all rooms."""
         waiting = self._waiting.get(room)
         if waiting is not None:
-            self._queue(waiting, command, size + ENVELOPE)
+            self._queue(waiting, command, size_of(frame) + ENVELOPE)
             return
         rest = command()
         if rest is not None:

@@ -34,7 +34,7 @@ class Desk:
         self.command(lambda: self.done.append(name), room, size)
 
     def command(self, command: Command, room: str = "chat", size: int = 1) -> None:
-        self._order.run(room, command, size)
+        self._order.run(room, command, "x" * size)
 
     def slow(self, name: str, gate: asyncio.Event, room: str = "chat") -> None:
         """A command that has to wait."""
