@@ -3,7 +3,8 @@
     python -m tests.benchmarks.nodes
 
 Starts a Redis and two nodes, publishes at one of them and reads at the other, with one message in
-flight and with many, and prints the processor time of each process for a message.
+flight and with many, and prints the processor time of each process for a message. Beside it stands
+what redis-py takes for nothing but sending a message to that Redis and hearing it.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import psutil
+import redis.asyncio
+from redis.asyncio.client import PubSub
 
 from tests.peer import Peer
 from tests.redis_server import RedisServer
@@ -27,6 +30,16 @@ UNLIMITED = {
     "HUBBUB_LIMITS__MESSAGES_PER_SECOND": "0",
     "HUBBUB_LIMITS__COMMANDS_PER_SECOND": "0",
 }
+
+PIPELINE = 50  # calls of a script in one, for redis-py
+_RECORD = b"x" * 150  # about as long as that of a message here
+_FEED = "alone:feed"
+_SCRIPT = """
+local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('XADD', KEYS[2], 'MAXLEN', 1000, seq .. '-0', 'm', ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return {'OK', seq}
+"""
 
 
 def processor_time(pid: int) -> float:
@@ -94,22 +107,47 @@ async def cost(publisher: Peer, reader: Peer, pids: list[int], messages: int, wi
     return Cost(window, here, there, redis, messages / took)
 
 
-async def measure(windows: list[int], messages: int) -> list[Cost]:
+async def redis_py(url: str, messages: int) -> float:
+    """Microseconds of processor time that redis-py takes for a message, hearing it included."""
+    messages -= messages % PIPELINE
+    async with redis.asyncio.from_url(url) as client, client.pubsub() as feed:
+        script = await client.script_load(_SCRIPT)
+        await feed.subscribe(_FEED)
+        before = time.process_time()
+        hearing = asyncio.create_task(_hear(feed, messages))
+        for _ in range(messages // PIPELINE):
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(PIPELINE):
+                pipeline.evalsha(script, 2, "alone:meta", "alone:log", _RECORD, _FEED)
+            await pipeline.execute()
+        await hearing
+        return 1e6 * (time.process_time() - before) / messages
+
+
+async def _hear(feed: PubSub, messages: int) -> None:
+    async for told in feed.listen():
+        messages -= told["type"] == "message"
+        if not messages:
+            return
+
+
+async def measure(windows: list[int], messages: int) -> tuple[list[Cost], float]:
+    """The cost with so many in flight, and what redis-py takes alone."""
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(RedisServer())
+        server = stack.enter_context(RedisServer())
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        where = {"HUBBUB_BACKEND": "redis", "HUBBUB_REDIS_URL": redis.url, **UNLIMITED}
+        where = {"HUBBUB_BACKEND": "redis", "HUBBUB_REDIS_URL": server.url, **UNLIMITED}
         nodes = []
         for _ in range(2):
             nodes.append(await ServerProcess.start(folder, environ=where))
             stack.push_async_callback(nodes[-1].stop)
         publisher, reader = [await ready(node) for node in nodes]
         assert (await reader.ask("join", room=ROOM))["type"] == "joined"
-        pids = [nodes[0].pid, nodes[1].pid, redis.pid]
+        pids = [nodes[0].pid, nodes[1].pid, server.pid]
         costs = [await cost(publisher, reader, pids, messages, window) for window in windows]
         for peer in (publisher, reader):
             await peer.close()
-        return costs
+        return costs, await redis_py(server.url, messages)
 
 
 def main() -> None:
@@ -117,12 +155,14 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000, metavar="N")
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 50], metavar="N")
     wish = parser.parse_args()
+    costs, alone = asyncio.run(measure(wish.windows, wish.messages))
     lines = [
         "| in flight | publishing node | reading node | both nodes | Redis | messages/s |",
         "|---:|---:|---:|---:|---:|---:|",
-        *(each.row() for each in asyncio.run(measure(wish.windows, wish.messages))),
+        *(each.row() for each in costs),
         "",
         "Microseconds of processor time for a message, the WebSockets at both ends included.",
+        f"redis-py alone, {PIPELINE} calls of a script in a pipeline, and hearing: {alone:.1f}.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 
