@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 from application.hub import Hub
 from application.ports.broadcasting import Broker, Published, Receipt
@@ -21,6 +22,7 @@ from domain.room import Room
 from domain.throttle import TokenBucket
 
 _MAX_BUCKETS = 100_000
+_MAX_RULES = 10_000  # rooms whose rules are at hand for who is no member
 
 Outcome = asyncio.Future[Published | HubbubError]
 
@@ -46,6 +48,8 @@ class PublishMessage:
         self._rates = rates
         self._now = now
         self._sampling = Sampling()
+        # Names are checked and matched with the catalog once, not for each message.
+        self._rules = lru_cache(_MAX_RULES)(self._rules_of)
         # Of rooms with a rate of their own, the least recently used first. Kept beside the live
         # rooms: leaving and coming back must not fill a bucket.
         self._buckets: OrderedDict[RoomId, TokenBucket] = OrderedDict()
@@ -71,7 +75,7 @@ class PublishMessage:
             session.admit_publish()
         identity = session.identity
         membership = session.memberships.get(RoomId(name))
-        room: Room = self._rules(room_id(name)) if membership is None else membership.room
+        room: Room = self._rules(name) if membership is None else membership.room
         room.admit(identity, member=membership is not None)
         scope = "" if key is None else identity.principal
         skip = None if echo else session.id
@@ -95,7 +99,7 @@ class PublishMessage:
         NotGranted, NotJoined, Forbidden, RateLimited, Unavailable.
         """
         self._rates.admit_publish(caller)
-        room = self._rules(room_id(name))
+        room = self._rules(name)
         user = caller.speaker(sender)
         room.admit(caller, member=await self._is_member(caller, room))
         outcome: Outcome = asyncio.get_running_loop().create_future()
@@ -125,9 +129,9 @@ class PublishMessage:
 
         return settle
 
-    def _rules(self, room: RoomId) -> Room:
-        live = self._hub.find(room)
-        return Room(room, self._catalog.of(room)) if live is None else live.room
+    def _rules_of(self, name: str) -> Room:
+        room = room_id(name)
+        return Room(room, self._catalog.of(room))
 
     async def _is_member(self, caller: Caller, room: Room) -> bool:
         """Asked of the presence only where it matters, and nobody here knows."""

@@ -62,7 +62,7 @@ class Call:
         self.done: Outcome | None = done  # None once it was called
         self.idempotent = idempotent
         self.deadline = 0.0
-        self.packed = b""  # what is sent next
+        self.packed = b""  # what is sent next, once it is known
 
     def command(self) -> Command:
         script, keys = self.script, self.keys

@@ -25,6 +25,11 @@ Command = tuple[Word, ...]
 pack = cast(Callable[[Command], bytes], hiredis.pack_command)
 
 
+def pack_part(*words: Word) -> bytes:
+    """A part of a command: `*N` and parts of N words together are what `pack` makes."""
+    return pack(words).partition(b"\r\n")[2]
+
+
 class ReplyError(Exception):
     """Redis refused. `code` is the first word: what programs act on."""
 

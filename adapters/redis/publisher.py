@@ -4,19 +4,21 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 from adapters.redis.calls import Copied
 from adapters.redis.feeds import Feeds
-from adapters.redis.keyspace import Keyspace
-from adapters.redis.link import Word
+from adapters.redis.keyspace import CACHED, Keyspace
+from adapters.redis.link import Word, pack_part
 from adapters.redis.records import encode_ephemeral, kept, tail
 from adapters.redis.store import Script, Store
 from adapters.redis.terms import Terms
 from application.ports.broadcasting import Published, Receipt
 from application.ports.metrics import Metrics
 from domain.errors import Failure, HubbubError, KeyConflict, OutcomeUnknown, Unavailable
+from domain.identifiers import RoomId
 from domain.message import Draft
 from domain.options import Retention
 from domain.position import Position
@@ -45,6 +47,7 @@ class Publisher:
         self._id_prefix = secrets.token_urlsafe(9)
         self._ids = itertools.count(1)
         self._command = store.publish_command
+        self._beginning = lru_cache(CACHED)(self._begin)
 
     def submit(self, draft: Draft, keep: Retention, receipt: Receipt) -> None:
         """See `Broker.submit`."""
@@ -55,10 +58,14 @@ class Publisher:
         message_id = f"{self._id_prefix}{next(self._ids):x}"
         said = tail(draft, message_id, self._wall(), keeping)
         words: tuple[Word, ...] = (self._command, names.feed, said, keeping.size, keeping.ttl)
-        keys, digest = [names.meta, names.log], ""
+        keys, digest, packed = [names.meta, names.log], "", b""
         if draft.key is not None:
             keys.append(names.publish_key(draft.principal, draft.key))
             digest = blake2b(draft.data, digest_size=16).hexdigest()
+        elif not self._terms.made_up:
+            # What nearly every draft is sent as: only what is said differs from the last one.
+            beginning = self._beginning(draft.room)
+            packed = b"%b$%d\r\n%b\r\n%b" % (beginning, len(said), said, keeping.packed)
         feed = self._feeds.find(draft.room)
         # What is numbered from here on is above this. Of a room that nobody listens to here
         # nothing is known, and then the whole log has to be looked through.
@@ -84,7 +91,14 @@ class Publisher:
                 feed.acknowledged(outcome.position)
             receipt(outcome)
 
-        self._store.submit(self._script, keys, arguments, done, copied=True)
+        self._store.submit(self._script, keys, arguments, done, copied=True, packed=packed)
+
+    def _begin(self, room: RoomId) -> bytes:
+        """A first attempt without a key, up to what is said."""
+        names = self._room(room)
+        keys = (names.meta, names.log)
+        words = (b"EVALSHA", self._script.sha, len(keys), *keys, self._command, names.feed)
+        return b"*%d\r\n%b" % (len(words) + 3, pack_part(*words))
 
     def _whisper(self, draft: Draft, receipt: Receipt) -> None:
         feed = self._room(draft.room).feed

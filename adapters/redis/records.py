@@ -15,6 +15,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
 
+from adapters.redis.link import pack_part
 from domain.identifiers import RoomId, SessionId, UserId
 from domain.message import Draft, Message
 from domain.options import Retention
@@ -47,17 +48,19 @@ class Record(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A retention: as a field of a record, and in the words of Redis."""
+    """A retention: as a field of a record, and in the words of Redis, also packed."""
 
     field: str
     size: bytes
     ttl: bytes  # ms
+    packed: bytes
 
 
 @lru_cache(1000)
 def kept(keep: Retention) -> Kept:
     ttl = max(1, round(keep.ttl * 1000))
-    return Kept(f"{keep.size}:{ttl}", b"%d" % keep.size, b"%d" % ttl)
+    words = b"%d" % keep.size, b"%d" % ttl
+    return Kept(f"{keep.size}:{ttl}", *words, pack_part(*words))
 
 
 @lru_cache(1000)

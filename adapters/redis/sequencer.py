@@ -44,8 +44,8 @@ class Sequencer(Judge):
         self._logged_at = 0.0
 
     def accept(self, call: Call) -> None:
-        call.packed = pack(call.command())
-        size = len(call.packed)
+        packed = call.packed = call.packed or pack(call.command())
+        size = len(packed)
         most = self._max_calls // 2 if call.patient else self._max_calls
         if len(self._open) >= most or self._bytes + size > self._max_bytes:
             _tell(call, Unavailable("too much waits for the store"))

@@ -68,6 +68,7 @@ class Store:
         idempotent: bool = True,
         copied: bool = False,
         patient: bool = False,
+        packed: bytes = b"",
     ) -> None:
         """Run a script on keys of one slot, after those submitted before on the same first key.
 
@@ -75,8 +76,10 @@ class Store:
         not `idempotent` is sent once: lost with its connection, its outcome stays unknown.
         `copied`, where this store `copies`: the reply waits for replicas and is told as Copied.
         `patient`: nobody waits, and who asks can ask again: it must not fill up what others need.
+        `packed`: the command of the first attempt, from who has it at hand.
         """
         call = self._call(script, keys, args_of, done, idempotent)
+        call.packed = packed
         call.ordered = True
         call.copied = copied and self.copies
         call.patient = patient

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.redis.addresses import Address, parse
-from adapters.redis.link import Link, LinkLost, ReplyError
+from adapters.redis.link import Link, LinkLost, ReplyError, pack, pack_part
 from tests.peer import DEADLINE
 from tests.redis_proxy import redis_proxy
 from tests.redis_server import RedisServer, StartRedis
@@ -49,6 +49,11 @@ class Heard:
     async def next(self) -> Any:
         async with asyncio.timeout(DEADLINE):
             return await self._queue.get()
+
+
+def test_the_parts_of_a_command_make_the_whole() -> None:
+    whole = pack(("SET", "caf\u00e9", b"\r\n", 12, ""))
+    assert whole == b"*5\r\n" + pack_part("SET", "caf\u00e9") + pack_part(b"\r\n", 12, "")
 
 
 @asynccontextmanager
