@@ -249,6 +249,8 @@ class Timeline:
     def latest(self, count: int, max_bytes: int = MAX_PAGE_BYTES) -> Replay:
         """The newest `count` messages, from the oldest of them on."""
         kept = min(count, len(self._messages))
+        if not kept:  # most who join ask for none
+            return Replay(Recovery(Outcome.NONE), [], self.position, False)
         start = Position(self.epoch, self.top - kept, self.term)
         return self.recover(start, max_bytes=max_bytes)._replace(recovery=Recovery(Outcome.NONE))
 
