@@ -11,7 +11,8 @@ from jsonschema_rs import Draft7Validator, Draft202012Validator, meta
 from starlette.routing import WebSocketRoute
 
 from entrypoints.asgi import Hubbub, create_app
-from entrypoints.http.asyncapi import DOORS, asyncapi, frames, payload
+from entrypoints.http.asyncapi import asyncapi, payload
+from entrypoints.http.doors import DOORS, frames
 from entrypoints.settings import Settings
 from entrypoints.wire.inbound import ClientFrame
 from tests.golden import GOLDEN
