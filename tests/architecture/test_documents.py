@@ -30,6 +30,8 @@ from entrypoints.settings_keys import ApiKeyRule
 from entrypoints.settings_names import env_name, file_name, leaves
 from entrypoints.wire.errors import wire_of
 from tests.benchmarks.plot import plot, plot_file
+from tests.benchmarks.step_table import Report
+from tests.benchmarks.step_table import table as table_of_steps
 from tests.benchmarks.summary import Comparison, page, ratios
 
 ROOT = Path(__file__).parents[2]
@@ -452,6 +454,12 @@ def results() -> Comparison:
 
 def test_the_readme_shows_the_ratios_of_the_benchmarks() -> None:
     assert f"<!-- benchmarks -->\n{ratios(results())}\n\n" in text("README.md")
+
+
+def test_the_architecture_shows_what_the_steps_of_the_lane_buy() -> None:
+    raw = (ROOT / "docs" / "benchmarks" / "steps.json").read_bytes()
+    shown = table_of_steps(msgspec.json.decode(raw, type=Report))
+    assert f"<!-- steps -->\n{shown}\n" in text("ARCHITECTURE.md")
 
 
 def test_the_page_of_the_benchmarks_shows_the_runs_beside_it() -> None:
