@@ -8,7 +8,7 @@ from typing import NamedTuple
 from domain.position import Position
 from domain.timeline import Timeline
 
-TAG = 8  # characters of A-Z a-z 0-9 _ -; 48 bits, against the 16 logs at most that a room knows
+TAG = 8  # characters of A-Z a-z 0-9 _ -; 48 bits, against the few logs that a room knows
 
 
 @lru_cache(maxsize=4096)  # one log for as long as it lasts, asked for with every message
@@ -25,7 +25,7 @@ class Bookmark(NamedTuple):
 
     def within(self, timeline: Timeline) -> Position:
         """The position meant. With a tag of no log known there it is in none (RESET)."""
-        for term, _ in timeline.lineage:
+        for term in timeline.lineage.known:
             if log_tag(Position(timeline.epoch, 0, term).log) == self.tag:
                 return Position(timeline.epoch, self.seq, term)
         return Position("", self.seq, "")

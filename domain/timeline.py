@@ -175,10 +175,17 @@ class Timeline:
 
     def adopt(self, lineage: Lineage) -> None:
         """Take over the terms of the log this is a copy of; they continue the ones held here."""
+        lineage.recall(self.lineage)
         self.lineage = lineage
         self.term, start = lineage.current
         self.log = Position(self.epoch, 0, self.term).log
         self._opens = start == self.top
+
+    def recall(self, former: "Timeline") -> None:
+        """Remember terms that the copy held before knew: readers may stand in one that was lost
+        as a whole since."""
+        if former.epoch == self.epoch:
+            self.lineage.recall(former.lineage)
 
     def expire(self, now: float) -> bool:
         """Forget all messages once the lifetime since the last one has passed.

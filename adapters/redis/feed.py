@@ -210,7 +210,7 @@ class Feed(ChannelListener):
         if view.epoch != cursor.epoch and view.begins_here:
             timeline = view.beginning()
         else:
-            timeline = view.timeline(now)
+            timeline = view.timeline(now, self.replica.timeline)
             needed = timeline.lacks(cursor)
             if needed is not None:
                 await self._extend(timeline, needed)

@@ -59,9 +59,12 @@ class LogView(NamedTuple):
         whole = self.floor == 0 and len(self.records) == self.top
         return whole and len(list(self.lineage)) == 1
 
-    def timeline(self, now: float) -> Timeline:
-        """A copy that holds the messages of this view, which must be the newest."""
+    def timeline(self, now: float, former: Timeline | None = None) -> Timeline:
+        """A copy that holds the messages of this view, which must be the newest. `former`: the
+        one that was held before, by whose terms readers go."""
         timeline = Timeline.restore(self.epoch, self.lineage, self.top, self.floor)
+        if former is not None:
+            timeline.recall(former)
         timeline.expires_at = now + self.expires_in
         timeline.prepend([record.message for record in self.records])
         return timeline

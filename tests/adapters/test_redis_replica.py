@@ -1,6 +1,7 @@
 """One room's cursor: what it accepts, drops and asks about, without a Redis."""
 
-from itertools import count
+from itertools import count, takewhile
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -11,11 +12,11 @@ from adapters.redis import replica as replica_module
 from adapters.redis.records import Record
 from adapters.redis.replica import LogView, Replica, Verdict, judge
 from domain.identifiers import RoomId, UserId
-from domain.lineage import Lineage
+from domain.lineage import REMEMBERED, Lineage
 from domain.message import Message
 from domain.options import Retention
 from domain.position import Position
-from domain.timeline import PageRequest, Timeline
+from domain.timeline import Outcome, PageRequest, Recovery, Timeline
 
 CHAT = RoomId("chat")
 KEEP = Retention(1000, 600.0)
@@ -58,7 +59,7 @@ def go_on(replica: Replica, look: LogView, now: float = 0.0) -> list[Message]:
 
 
 def begin_again(replica: Replica, look: LogView) -> list[Message]:
-    replica.timeline = look.timeline(0.0)
+    replica.timeline = look.timeline(0.0, replica.timeline)
     return list(replica.settle(0.0))
 
 
@@ -322,12 +323,21 @@ def test_a_new_life_is_begun_before_its_first_message() -> None:
 # Whatever happens
 
 
+class Store(NamedTuple):
+    """One that numbers; its log and lineage are its own."""
+
+    log: list[Record]
+    lineage: list[tuple[str, int]]
+    reign: str
+
+
 class Reigns(RuleBasedStateMachine):
-    """Stores that fall back, restart and lose everything; a feed that loses, and repeats what was
-    sent long ago, perhaps by a store that is none any more.
+    """Stores that fall back, restart, lose everything, or are back as if nobody had followed them;
+    a feed that loses, and repeats what was sent long ago, perhaps by a store that is none any more.
 
     Whenever the replica has accepted a record, it holds exactly the messages that the store which
-    sent it had then; and with every message that arrives, those the store in force has.
+    sent it had then; and with every message that arrives, those the store in force has. Whoever
+    has seen what the replica held at any time is told exactly what of it is no more.
     """
 
     def __init__(self) -> None:
@@ -336,6 +346,8 @@ class Reigns(RuleBasedStateMachine):
         self.replica = Replica()
         self.sent: list[Record] = []
         self.histories: dict[str, list[Record]] = {}  # of each message, up to itself
+        self.seen: dict[Position, list[str]] = {}  # the messages held when it was the newest
+        self.away: list[Store] = []  # stores that were followed by another one, and went on
         self.found()
         begin_again(self.replica, self.look(0))
 
@@ -344,6 +356,7 @@ class Reigns(RuleBasedStateMachine):
         self.log: list[Record] = []
         self.lineage = [(self.term, 0)]
         self.reign = self.term
+        self.away.clear()
 
     def look(self, after: int) -> LogView:
         records = self.log[after:]
@@ -391,17 +404,34 @@ class Reigns(RuleBasedStateMachine):
 
     def holds(self, log: list[Record]) -> None:
         held = timeline(self.replica).page(PageRequest(after=0)).messages
-        assert [m.id for m in held] == [r.message.id for r in log]
+        ids = [m.id for m in held]
+        assert ids == [r.message.id for r in log]
+        self.seen[timeline(self.replica).position] = ids
 
     @rule(lost=st.integers(0, 4))
     def fall_back(self, lost: int) -> None:
         """A replica of the store takes over that had not heard of its last messages."""
+        self.away.append(Store(list(self.log), list(self.lineage), self.reign))
         del self.log[max(0, len(self.log) - lost) :]
         while self.lineage[-1][1] > len(self.log) or (
             len(self.lineage) > 1 and self.lineage[-1][1] == len(self.log)
         ):
             self.lineage.pop()
         self.reign = f"t{next(self.fresh)}"
+
+    @precondition(lambda self: self.away)
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        """A store that was followed by another one is asked again, and never heard of that."""
+        place = data.draw(st.integers(0, len(self.away) - 1))
+        back = self.away[place]
+        self.away[place] = Store(self.log, self.lineage, self.reign)
+        self.log, self.lineage, self.reign = back
+        for _ in range(data.draw(st.integers(0, 2))):
+            self.publish(arrives=False)
+        kept = {sent.message.id for sent in self.log}
+        self.sent = [sent for sent in self.sent if sent.message.id in kept]  # it sent no others
+        self.read()
 
     @rule()
     def lose_everything(self) -> None:
@@ -410,6 +440,27 @@ class Reigns(RuleBasedStateMachine):
     @invariant()
     def is_live(self) -> None:
         assert self.replica.live
+
+    @invariant()
+    def everybody_is_told_what_is_no_more(self) -> None:
+        held = timeline(self.replica)
+        ids = [m.id for m in held.page(PageRequest(after=0)).messages]
+        terms = {known.term for known in self.seen if known.epoch == held.epoch}
+        for position, seen in self.seen.items():
+            told = held.recover(position).recovery
+            if position.epoch != held.epoch:
+                assert told.outcome is Outcome.RESET
+            elif len(terms) < REMEMBERED:
+                same = sum(1 for _ in takewhile(_equal, zip(seen, ids, strict=False)))
+                assert told == (
+                    Recovery(Outcome.OK)
+                    if same == len(seen)
+                    else Recovery(Outcome.REWOUND, valid_to=same)
+                )
+
+
+def _equal(pair: tuple[str, str]) -> bool:
+    return pair[0] == pair[1]
 
 
 TestReigns = Reigns.TestCase

@@ -30,6 +30,14 @@ def test_it_is_found_in_every_term_that_is_known() -> None:
         assert Bookmark(seq, log_tag(position.log)).within(timeline) == position
 
 
+def test_it_is_found_in_a_term_that_was_lost_as_a_whole() -> None:
+    former = Timeline.restore("epoch", Lineage([("old", 0), ("lost", 5)]), 8, 0)
+    timeline = Timeline.restore("epoch", Lineage([("old", 0)]), 9, 0)
+    timeline.recall(former)
+    position = Position("epoch", 7, "lost")
+    assert Bookmark(7, log_tag(position.log)).within(timeline) == position
+
+
 def test_one_of_another_log_is_reset() -> None:
     timeline = Timeline("epoch", "term", 5)
     for tag in (log_tag("other.term"), log_tag("epoch.other"), "", "?"):

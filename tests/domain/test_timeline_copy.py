@@ -145,6 +145,26 @@ def test_a_copy_of_a_log_of_several_terms_judges_as_the_log() -> None:
     assert copy.recover(Position("e", 9, "t0")).recovery == Recovery(Outcome.REWOUND, valid_to=5)
 
 
+def test_who_stands_in_a_term_that_was_lost_as_a_whole_goes_on_from_where_it_left() -> None:
+    former, whole = copy_of(log_of(12, terms=[6]), newest=7), log_of(20)
+    copy = copy_of(whole, newest=4)
+    copy.recall(former)
+    assert copy.lacks(Position("e", 12, "t1")) == 5
+    copy.prepend([m for m in kept(whole) if 5 < m.seq < 17])
+    assert copy.recover(Position("e", 12, "t1")).recovery == Recovery(Outcome.REWOUND, valid_to=5)
+    assert seqs(copy.recover(Position("e", 12, "t1")).messages) == list(range(6, 21))
+    assert copy.recover(Position("e", 5, "t1")).recovery == Recovery(Outcome.OK)
+    copy.adopt(Lineage([("t0", 0), ("t2", 20)]))  # it goes on; what is remembered stays
+    assert copy.recover(Position("e", 12, "t1")).recovery == Recovery(Outcome.REWOUND, valid_to=5)
+
+
+def test_of_another_life_nothing_is_remembered() -> None:
+    former, copy = Timeline("other", "t0"), copy_of(log_of(10), newest=4)
+    former.begin_term("t1")
+    copy.recall(former)
+    assert copy.recover(Position("e", 0, "t1")).recovery == Recovery(Outcome.RESET)
+
+
 @pytest.mark.parametrize("seq", [3, 5, 6])
 def test_a_hole_is_not_filled_with_something_else(seq: int) -> None:
     copy = copy_of(log_of(10), newest=5)
