@@ -207,11 +207,12 @@ class Feed(ChannelListener):
         self.replica.begin_reading()
         view = await self._log.newest(self.room, self.keep)
         now = self._clock()
-        if view.epoch != cursor.epoch and view.begins_here:
+        anew = view.epoch != cursor.epoch and view.floor == 0
+        if anew and view.begins_here:
             timeline = view.beginning()
         else:
             timeline = view.timeline(now, self.replica.timeline)
-            needed = timeline.lacks(cursor)
+            needed = timeline.lacks(view.beginning().position if anew else cursor)
             if needed is not None:
                 await self._extend(timeline, needed)
         if self.closed:
@@ -220,6 +221,11 @@ class Feed(ChannelListener):
         if view.epoch == cursor.epoch and view.top < cursor.seq:
             self._owner.rewound()
         self._acknowledged = None
+        if anew and timeline.top:
+            # Who was here all the time has it from its first message on: another log is told,
+            # and then read.
+            self.replica.timeline = view.beginning()
+            self._listener.interrupted(self.room)
         self.replica.timeline = timeline
         self._owner.grown(self, spare=True)
         self._listener.interrupted(self.room)

@@ -100,6 +100,33 @@ async def test_a_room_that_begins_again_is_told_and_heard_from_its_first_message
         assert node.notes.outcomes == ["reset"]
 
 
+@pytest.mark.parametrize("reigns", [1, 2])
+async def test_a_room_that_began_again_long_ago_is_heard_from_its_first_message(
+    start_redis: StartRedis, reigns: int
+) -> None:
+    """Longer ago than what is delivered at once, perhaps by a store that is followed by now."""
+    server = start_redis("appendonly yes", "appendfsync always")
+    room = RoomInRedis(server)
+    async with proxied(server) as (proxy, (node,)):
+        await fill(node, 5)
+        await node.notes.reaches(5)
+        proxy.refuse()
+        proxy.drop()
+        room.forget("meta", "log")
+        for reign in range(reigns):
+            if reign:
+                server.stop()
+                server.start()
+            for number in range(3 * NEWEST):
+                room.publish_unheard(f"{reign}-{number}")
+        await proxy.listen()
+        await node.notes.until(lambda: bool(node.notes.told))
+        await node.healthy()
+        await node.settled()
+        assert node.notes.outcomes == ["reset", "ok"]
+        assert node.notes.ids() == room.ids()
+
+
 async def test_a_store_that_lost_everything_is_noticed_in_silence(
     room: RoomInRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
