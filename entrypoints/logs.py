@@ -13,26 +13,27 @@ from typing import Any, Literal
 
 REDACTED = "[redacted]"
 
-# Each pattern begins with fixed text and cannot fail late, so that a long line costs no more than
-# its length.
-_CREDENTIALS = [
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (r"(token=)[^&\s\"'#]+", rf"\1{REDACTED}"),
-        (r"(token\\*[\"']\s*:\s*\\*[\"'])[^\"'\\]*", rf"\1{REDACTED}"),
-        (r"(api[_-]?key\\*[\"']?\s?[:=,]\s?b?[\"']?)[^\s\"',&]+", rf"\1{REDACTED}"),
-        (r"(bearer\.)[\w.~+/=-]+", rf"\1{REDACTED}"),
-        (r"(bearer(?:\s|%20|\+))[^\s\"',\\]+", rf"\1{REDACTED}"),
-        (r"(authorization[\"']?\s?[:=,]\s?b?[\"']?basic )[\w+/=]+", rf"\1{REDACTED}"),
-        # Userinfo of a URL: redis://user:password@host.
-        (r"(://)[^\s\"']{1,256}@", rf"\1{REDACTED}@"),
-        # A JWT wherever it stands: {" in base64, then anything a token is made of.
-        (r"eyJ[\w-]{8,}(?:\.[\w-]*)*", REDACTED),
-    )
-]
-
-# Nearly every line is without any of what those begin with, and one look finds that out.
-_SUSPECT = re.compile(r"token|api[_-]?key|bearer|authorization|://|eyJ", re.IGNORECASE)
+# What a credential begins with, the whole of it from there on, and what is left of it. A pattern
+# cannot fail late, so that a long line costs no more than its length.
+_FORMS = (
+    (r"token", r"(token=)[^&\s\"'#]+", rf"\1{REDACTED}"),
+    (r"token", r"(token\\*[\"']\s*:\s*\\*[\"'])[^\"'\\]*", rf"\1{REDACTED}"),
+    (r"api[_-]?key", r"(api[_-]?key\\*[\"']?\s?[:=,]\s?b?[\"']?)[^\s\"',&]+", rf"\1{REDACTED}"),
+    (r"bearer", r"(bearer\.)[\w.~+/=-]+", rf"\1{REDACTED}"),
+    (r"bearer", r"(bearer(?:\s|%20|\+))[^\s\"',\\]+", rf"\1{REDACTED}"),
+    (
+        r"authorization",
+        r"(authorization[\"']?\s?[:=,]\s?b?[\"']?basic )[\w+/=]+",
+        rf"\1{REDACTED}",
+    ),
+    # Userinfo of a URL: redis://user:password@host.
+    (r"://", r"(://)[^\s\"']{1,256}@", rf"\1{REDACTED}@"),
+    # A JWT wherever it stands: {" in base64, then anything a token is made of.
+    (r"eyJ", r"eyJ[\w-]{8,}(?:\.[\w-]*)*", REDACTED),
+)
+_CREDENTIALS = [(re.compile(whole, re.IGNORECASE), left) for _, whole, left in _FORMS]
+# Nearly every line is without any of these, and one look finds that out.
+_SUSPECT = re.compile("|".join(dict.fromkeys(begin for begin, _, _ in _FORMS)), re.IGNORECASE)
 
 # C0 and C1 controls, DEL, line and paragraph separators, direction overrides, lone surrogates.
 _CONTROL = re.compile(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from domain.identifiers import RoomId
 
 PREFIX = "hubbub"
-CACHED = 20_000  # rooms whose names are kept at hand
+CACHED_ROOMS = 20_000  # rooms whose names are kept at hand
 
 
 class RoomKeys(NamedTuple):
@@ -42,7 +42,7 @@ class Keyspace:
             raise ValueError(f"a prefix has no braces: {prefix}")
         self._prefix = prefix
         self.term = f"{prefix}:term"
-        self.room = lru_cache(CACHED)(self._room)
+        self.room = lru_cache(CACHED_ROOMS)(self._room)
 
     def _room(self, room: RoomId) -> RoomKeys:
         stem = f"{self._prefix}:{{{_digest(room.encode())}}}:"

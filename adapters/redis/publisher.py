@@ -10,9 +10,9 @@ from typing import Any
 
 from adapters.redis.calls import Copied
 from adapters.redis.feeds import Feeds
-from adapters.redis.keyspace import CACHED, Keyspace
+from adapters.redis.keyspace import CACHED_ROOMS, Keyspace
 from adapters.redis.link import Word, pack_part
-from adapters.redis.records import encode_ephemeral, kept, tail
+from adapters.redis.records import Kept, encode_ephemeral, kept, tail
 from adapters.redis.store import Script, Store
 from adapters.redis.terms import Terms
 from application.ports.broadcasting import Published, Receipt
@@ -47,7 +47,7 @@ class Publisher:
         self._id_prefix = secrets.token_urlsafe(9)
         self._ids = itertools.count(1)
         self._command = store.publish_command
-        self._beginning = lru_cache(CACHED)(self._begin)
+        self._beginning = lru_cache(CACHED_ROOMS)(self._begin)
 
     def submit(self, draft: Draft, keep: Retention, receipt: Receipt) -> None:
         """See `Broker.submit`."""
@@ -63,12 +63,10 @@ class Publisher:
             keys.append(names.publish_key(draft.principal, draft.key))
             digest = blake2b(draft.data, digest_size=16).hexdigest()
         elif not self._terms.made_up:
-            # What nearly every draft is sent as: only what is said differs from the last one.
-            beginning = self._beginning(draft.room)
-            packed = b"%b$%d\r\n%b\r\n%b" % (beginning, len(said), said, keeping.packed)
+            packed = self._packed(draft.room, said, keeping)
         feed = self._feeds.find(draft.room)
         # What is numbered from here on is above this. Of a room that nobody listens to here
-        # nothing is known, and then the whole log has to be looked through.
+        # nothing is known, and then it may be anywhere in the log.
         timeline = None if feed is None else feed.timeline
         known = ("", 0, "") if timeline is None else (timeline.epoch, timeline.top, timeline.term)
 
@@ -93,8 +91,12 @@ class Publisher:
 
         self._store.submit(self._script, keys, arguments, done, copied=True, packed=packed)
 
+    def _packed(self, room: RoomId, said: bytes, keeping: Kept) -> bytes:
+        """What nearly every draft is sent as: only what is said differs from the last one."""
+        return b"%b$%d\r\n%b\r\n%b" % (self._beginning(room), len(said), said, keeping.packed)
+
     def _begin(self, room: RoomId) -> bytes:
-        """A first attempt without a key, up to what is said."""
+        """The same up to what is said."""
         names = self._room(room)
         keys = (names.meta, names.log)
         words = (b"EVALSHA", self._script.sha, len(keys), *keys, self._command, names.feed)

@@ -1,6 +1,8 @@
 """Members who need more of a log than this node holds: fetched for them, or told as a gap."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -199,11 +201,18 @@ async def slow_reader(house: House) -> Client:
     return ann
 
 
-async def test_a_slow_member_is_fetched_what_is_not_held_any_more(broker: ForgetfulBroker) -> None:
+@asynccontextmanager
+async def lacking(broker: ForgetfulBroker) -> AsyncIterator[tuple[House, Client]]:
+    """A node that runs, and somebody in catch-up whose next page it does not hold."""
     house = await house_of(350, held=10, broker=broker)
     async with house.running():
         ann = await slow_reader(house)
         broker.hold_only(10)
+        yield house, ann
+
+
+async def test_a_slow_member_is_fetched_what_is_not_held_any_more(broker: ForgetfulBroker) -> None:
+    async with lacking(broker) as (house, ann):
         broker.answers.clear()
         ann.transport.drain()
         await turn()
@@ -221,10 +230,7 @@ async def test_a_slow_member_is_fetched_what_is_not_held_any_more(broker: Forget
 
 
 async def test_what_cannot_be_fetched_for_a_while_is_waited_for(broker: ForgetfulBroker) -> None:
-    house = await house_of(350, held=10, broker=broker)
-    async with house.running():
-        ann = await slow_reader(house)
-        broker.hold_only(10)
+    async with lacking(broker) as (_, ann):
         broker.unreachable = Unavailable("a failover")
         ann.transport.drain()
         await pass_time(20)
@@ -238,10 +244,7 @@ async def test_what_cannot_be_fetched_for_a_while_is_waited_for(broker: Forgetfu
 async def test_who_leaves_while_the_store_is_away_is_not_waited_for(
     broker: ForgetfulBroker,
 ) -> None:
-    house = await house_of(350, held=10, broker=broker)
-    async with house.running():
-        ann = await slow_reader(house)
-        broker.hold_only(10)
+    async with lacking(broker) as (_, ann):
         broker.unreachable = Unavailable("a failover")
         ann.transport.drain()
         await pass_time(5)
@@ -254,10 +257,7 @@ async def test_who_leaves_while_the_store_is_away_is_not_waited_for(
 
 
 async def test_what_cannot_be_fetched_for_a_slow_member_is_a_gap(broker: ForgetfulBroker) -> None:
-    house = await house_of(350, held=10, broker=broker)
-    async with house.running():
-        ann = await slow_reader(house)
-        broker.hold_only(10)
+    async with lacking(broker) as (_, ann):
         broker.unreachable = Unavailable("down")
         ann.transport.drain()
         await pass_time(60)
@@ -290,10 +290,7 @@ async def test_what_is_fetched_for_a_member_is_nothing_to_it_once_the_log_is_gon
 
 
 async def test_who_leaves_while_something_is_fetched_hears_no_more(broker: ForgetfulBroker) -> None:
-    house = await house_of(350, held=10, broker=broker)
-    async with house.running():
-        ann = await slow_reader(house)
-        broker.hold_only(10)
+    async with lacking(broker) as (_, ann):
         broker.answers.clear()
         ann.transport.drain()
         await turn()
