@@ -80,7 +80,6 @@ class _MainConversation(Conversation):
     _session: Session
     _spawn: Spawn
     _order: RoomOrder
-    _frame: str | bytes  # that is being handled
     _pages: asyncio.Lock
 
     def __init__(self, cases: UseCases, metrics: Metrics, limits: Mapping[str, float]) -> None:
@@ -109,22 +108,20 @@ class _MainConversation(Conversation):
         except BadFrame as error:
             refuse(self._session, error, request_id(frame))
             return
-        self._frame = frame
         try:
             if not isinstance(command, Publish):
                 self._session.admit_command()
                 self._metrics.count("commands", 1, _KINDS[type(command)])
-            _HANDLERS[type(command)](self, command)
+            _HANDLERS[type(command)](self, command, frame)
         except HubbubError as error:
             refuse(self._session, error, command.id)
-        self._frame = ""  # who is silent from here on holds no more of it
 
     # Commands on one room, in the order sent
 
-    def _publish(self, frame: Publish) -> None:
+    def _publish(self, frame: Publish, sent: str) -> None:
         # Counted as it comes: also what waits takes room here.
         self._session.admit_publish()
-        self._order.run(frame.room, partial(self._publish_now, frame), self._frame)
+        self._order.run(frame.room, partial(self._publish_now, frame), sent)
 
     def _publish_now(self, frame: Publish) -> None:
         try:
@@ -149,8 +146,8 @@ class _MainConversation(Conversation):
         else:
             self._session.send(replies.published(frame.id, RoomId(frame.room), outcome))
 
-    def _join(self, frame: Join) -> None:
-        self._run_in_order(frame, partial(self._join_now, frame))
+    def _join(self, frame: Join, sent: str) -> None:
+        self._run_in_order(frame, partial(self._join_now, frame), sent)
 
     async def _join_now(self, frame: Join) -> None:
         at = frame.position
@@ -193,8 +190,8 @@ class _MainConversation(Conversation):
         known = fields(connection=self._session.id, room=room, cause=error.code)
         logger.info("not put into %s: %s", room, error.code, extra=known)
 
-    def _leave(self, frame: Leave) -> None:
-        self._order.run(frame.room, partial(self._leave_now, frame), self._frame)
+    def _leave(self, frame: Leave, sent: str) -> None:
+        self._order.run(frame.room, partial(self._leave_now, frame), sent)
 
     def _leave_now(self, frame: Leave) -> None:
         try:
@@ -209,8 +206,8 @@ class _MainConversation(Conversation):
         else:
             self._session.send(replies.left(frame.id, RoomId(frame.room)))
 
-    def _history(self, frame: History) -> None:
-        self._run_in_order(frame, partial(self._history_now, frame))
+    def _history(self, frame: History, sent: str) -> None:
+        self._run_in_order(frame, partial(self._history_now, frame), sent)
 
     async def _history_now(self, frame: History) -> None:
         size = self._session.limits.page_bytes
@@ -220,8 +217,8 @@ class _MainConversation(Conversation):
             page = await self._cases.history(self._session.identity, frame.room, request)
             self._session.send(replies.history(frame.id, RoomId(frame.room), page))
 
-    def _members(self, frame: Members) -> None:
-        self._run_in_order(frame, partial(self._members_now, frame))
+    def _members(self, frame: Members, sent: str) -> None:
+        self._run_in_order(frame, partial(self._members_now, frame), sent)
 
     async def _members_now(self, frame: Members) -> None:
         page = await self._cases.members(
@@ -233,24 +230,24 @@ class _MainConversation(Conversation):
 
     # Commands on the connection
 
-    def _auth(self, frame: Auth) -> None:
+    def _auth(self, frame: Auth, sent: str) -> None:
         work = partial(self._auth_now, frame)
         # In order: where keys have to be fetched first, an older token must not come out on top.
-        self._order.run(None, lambda: partial(self._answer, frame.id, work), self._frame)
+        self._order.run(None, lambda: partial(self._answer, frame.id, work), sent)
 
     async def _auth_now(self, frame: Auth) -> None:
         refresh = self._cases.refresh
         left = None if refresh is None else await refresh(self._session, frame.token)
         self._session.send(replies.authenticated(frame.id, left))
 
-    def _ping(self, frame: Ping) -> None:
+    def _ping(self, frame: Ping, _: str) -> None:
         self._session.send(replies.pong(frame.id))
 
-    def _pong(self, frame: Pong) -> None:
+    def _pong(self, frame: Pong, _: str) -> None:
         """A sign of life like any other frame; the transport has noted it already."""
 
-    def _run_in_order(self, frame: Join | History | Members, work: Work) -> None:
-        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work), self._frame)
+    def _run_in_order(self, frame: Join | History | Members, work: Work, sent: str) -> None:
+        self._order.run(frame.room, lambda: partial(self._answer, frame.id, work), sent)
 
     async def _answer(self, request: RequestId | None, work: Work) -> None:
         try:
@@ -261,7 +258,7 @@ class _MainConversation(Conversation):
             fail(self._session, request)
 
 
-_HANDLERS: Mapping[type[ClientFrame], Callable[[_MainConversation, Any], None]] = {
+_HANDLERS: Mapping[type[ClientFrame], Callable[[_MainConversation, Any, str], None]] = {
     Auth: _MainConversation._auth,
     Join: _MainConversation._join,
     Leave: _MainConversation._leave,

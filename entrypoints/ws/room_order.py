@@ -34,14 +34,14 @@ class RoomOrder:
         self._bytes = 0  # of what waits
         self._waiting: dict[str | None, deque[tuple[Command, int]]] = {}
 
-    def run(self, room: str | None, command: Command, frame: str | bytes = "") -> None:
+    def run(self, room: str | None, command: Command, sent: str = "") -> None:
         """Run a command now, or once those before it are through. `room` is whatever text names
-        it, None for the connection itself; `frame` what it came in, if it came from the client.
+        it, None for the connection itself; `sent` the frame it came in, if it came from the client.
 
         Raises RateLimited when too many wait, or too much over all rooms."""
         waiting = self._waiting.get(room)
         if waiting is not None:
-            self._queue(waiting, command, size_of(frame) + ENVELOPE)
+            self._queue(waiting, command, size_of(sent) + ENVELOPE)
             return
         rest = command()
         if rest is not None:
