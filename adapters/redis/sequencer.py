@@ -44,6 +44,7 @@ class Sequencer(Judge):
         self._logged_at = 0.0
 
     def accept(self, call: Call) -> None:
+        call.judge = self
         packed = call.packed = call.packed or pack(call.command())
         size = len(packed)
         most = self._max_calls // 2 if call.patient else self._max_calls
@@ -118,19 +119,18 @@ class Sequencer(Judge):
         if self._held:
             self._overtook(call)
         self._forget(call)
-        done = call.done
-        if done is None:
+        if call.over:
             return
-        call.done = None
+        call.over = True
         shard = call.shard
         if call.copied and shard is not None and shard.replication is not None:
-            shard.replication.confirm(lambda enough: done(Copied(reply, enough)))
+            shard.replication.confirm(lambda enough: call.done(Copied(reply, enough)))
         else:
-            done(reply)
+            call.done(reply)
 
     def failed(self, call: Call, error: ReplyError | LinkLost) -> None:
         call.sent = False
-        if call.done is None:  # its time was over before
+        if call.over:  # its time was over before
             self._forget(call)
         elif isinstance(error, LinkLost):
             self._lost(call)
@@ -199,7 +199,7 @@ class Sequencer(Judge):
             return
         del self._held[slot]
         for call in (*held.retry, *held.later):
-            if call.done is not None:
+            if not call.over:
                 self._send(call)
 
     def _overtook(self, call: Call) -> None:
@@ -242,9 +242,9 @@ class Sequencer(Judge):
 
 
 def _tell(call: Call, outcome: HubbubError) -> None:
-    done, call.done = call.done, None
-    if done is not None:
-        done(outcome)
+    if not call.over:
+        call.over = True
+        call.done(outcome)
 
 
 def _ignore(_: Any) -> None: ...

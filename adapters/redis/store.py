@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adapters.redis.addresses import Address, parse
-from adapters.redis.calls import ArgsOf, Call, Outcome
+from adapters.redis.calls import ArgsOf, Call, Outcome, Request
 from adapters.redis.link import Command, ReplyError, Word
 from adapters.redis.sequencer import Sequencer
 from adapters.redis.shard import Script, Shard
@@ -58,6 +58,20 @@ class Store:
         self.copies = replicas > 0
         self.publish_command = b"SPUBLISH" if self.sharded else b"PUBLISH"
 
+    def accept(self, call: Call) -> None:
+        """Ask for it, `ordered` after those accepted before on the same first key; its keys are of
+        one slot.
+
+        Its outcome may be told at once: when too much waits, the call is refused. One that is not
+        `idempotent` is sent once: lost with its connection, its outcome stays unknown. One may be
+        `copied` only where this store `copies`.
+        """
+        call.slot = self._slot(call.keys[0])
+        if self._over:
+            call.done(Unavailable("the store was closed"))
+        else:
+            self._calls.accept(call)
+
     def submit(
         self,
         script: Script,
@@ -65,51 +79,37 @@ class Store:
         args_of: ArgsOf,
         done: Outcome,
         *,
-        idempotent: bool = True,
-        copied: bool = False,
         patient: bool = False,
-        packed: bytes = b"",
     ) -> None:
-        """Run a script on keys of one slot, after those submitted before on the same first key.
-
-        `done` may be called at once: when too much waits, the call is refused. A script that is
-        not `idempotent` is sent once: lost with its connection, its outcome stays unknown.
-        `copied`, where this store `copies`: the reply waits for replicas and is told as Copied.
-        `patient`: nobody waits, and who asks can ask again: it must not fill up what others need.
-        `packed`: the command of the first attempt, from who has it at hand.
-        """
-        call = self._call(script, keys, args_of, done, idempotent)
-        call.packed = packed
+        """Run a script, ordered. `patient`: nobody waits, and who asks can ask again: it must not
+        fill up what others need."""
+        call = Request(script, keys, args_of, done)
         call.ordered = True
-        call.copied = copied and self.copies
         call.patient = patient
-        self._accept(call)
+        self.accept(call)
 
-    async def run_script(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Word],
-        *,
-        idempotent: bool = True,
-    ) -> Any:
+    async def run_script(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """The same for who can wait, but in no order. Raises Unavailable and OutcomeUnknown."""
-        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._accept(self._call(script, keys, lambda _: args, _setting(outcome), idempotent))
-        return _reply(await outcome)
+        return await self._outcome(script, keys, args)
 
-    async def command(self, key: str, *command: Word, idempotent: bool = True) -> Any:
+    async def command(self, key: str, *command: Word) -> Any:
         """Send a command that concerns `key`. Raises Unavailable and OutcomeUnknown."""
+        return await self._outcome(None, (key,), command)
+
+    async def _outcome(
+        self, script: Script | None, keys: Sequence[str], args: Sequence[Word]
+    ) -> Any:
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._accept(self._call(None, (key,), lambda _: command, _setting(outcome), idempotent))
+        self.accept(Request(script, keys, lambda _: args, _setting(outcome)))
         return _reply(await outcome)
 
     def send_command(self, key: str, command: Command) -> bool:
         """Send a command now or never and hear no more of it. False if it cannot be sent now."""
         if self._over or not self._calls.flows(self._slot(key)):
             return False
-        call = self._call(None, (key,), lambda _: command, _ignore, False)
-        self._accept(call)
+        call = Request(None, (key,), lambda _: command, _ignore)
+        call.idempotent = False
+        self.accept(call)
         return call.sent
 
     @property
@@ -154,23 +154,6 @@ class Store:
         finally:
             self._over = True
             self._calls.end()
-
-    def _call(
-        self,
-        script: Script | None,
-        keys: Sequence[str],
-        args_of: ArgsOf,
-        done: Outcome,
-        idempotent: bool,
-    ) -> Call:
-        return Call(self._calls, self._slot(keys[0]), script, keys, args_of, done, idempotent)
-
-    def _accept(self, call: Call) -> None:
-        if self._over:
-            assert call.done is not None
-            call.done(Unavailable("the store was closed"))
-        else:
-            self._calls.accept(call)
 
     async def _watch(self) -> None:
         while True:

@@ -107,7 +107,7 @@ async def _reading_first(self: Feed) -> None:
 def _delivering(submit: Any) -> Any:
     def submitted(self: Publisher, draft: Draft, keep: Retention, receipt: Receipt) -> None:
         def echo(told: Any) -> None:
-            listener = self._feeds.listener
+            listener = self.feeds.listener
             if type(told) is Published and told.position is not None and listener is not None:
                 place = told.position
                 listener.deliver(

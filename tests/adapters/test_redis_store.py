@@ -12,6 +12,7 @@ import pytest
 
 from adapters.redis import shard, store
 from adapters.redis.addresses import BadUrl
+from adapters.redis.calls import Request
 from adapters.redis.store import Script, Store
 from domain.errors import OutcomeUnknown, Unavailable
 from tests.peer import DEADLINE, until
@@ -373,8 +374,11 @@ async def test_what_was_sent_again_is_not_done_later_too(
 async def test_what_must_not_be_sent_twice_is_unknown(redis_server: RedisServer) -> None:
     async with redis_proxy(redis_server.port) as proxy, storing(proxy.url) as made:
         proxy.lose_reply(to=b"EVALSHA")
-        with pytest.raises(OutcomeUnknown):
-            await made.run_script(PUSH, [LIST], ["x"], idempotent=False)
+        outcomes = Outcomes()
+        call = Request(PUSH, [LIST], lambda _: ["x"], outcomes.done(0))
+        call.idempotent = False
+        made.accept(call)
+        assert isinstance(await outcomes.one(), OutcomeUnknown)
 
 
 async def test_a_killed_server_that_comes_back(start_redis: StartRedis) -> None:
