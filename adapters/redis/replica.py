@@ -165,13 +165,14 @@ class Replica:
 
 def judge(timeline: Timeline, record: Record) -> Verdict:
     """Whether a record continues a timeline."""
-    if record.epoch != timeline.epoch:
-        return Verdict.HOLE
-    seq, following = record.message.seq, timeline.top + 1
-    if record.term == timeline.term:
+    message = record.message
+    seq, following = message.seq, timeline.top + 1
+    if message.log == timeline.log:
         if seq == following:
             return Verdict.NEXT
         return Verdict.OLD if seq < following else Verdict.HOLE
+    if record.epoch != timeline.epoch:
+        return Verdict.HOLE
     # The start alone would not do: somebody who was deaf for a whole term and lost a tail in it
     # may be where the next term begins, with other messages.
     if record.previous == timeline.term and record.start == following == seq:

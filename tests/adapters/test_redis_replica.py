@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from adapters.redis import replica as replica_module
 from adapters.redis.records import Record
@@ -139,7 +140,7 @@ def test_another_term_that_has_everything_goes_on_without_a_word() -> None:
 
 def test_what_the_log_keeps_is_what_the_last_message_says() -> None:
     replica = held(5)
-    replica.receive(record(6)._replace(keep=Retention(2, 5.0)), 100.0)
+    replica.receive(replace(record(6), keep=Retention(2, 5.0)), 100.0)
     assert (timeline(replica).first, timeline(replica).floor) == (5, 4)
     assert timeline(replica).expires_at == 105.0
 
