@@ -4,7 +4,8 @@
 
 Starts a Redis and two nodes, publishes at one of them and reads at the other, with one message in
 flight and with many, and prints the processor time of each process for a message. Beside it stands
-what redis-py takes for nothing but sending a message to that Redis and hearing it.
+what redis-py takes for nothing but sending a message to that Redis and hearing it, in turn with
+the nodes: the ratio says more than the microseconds where a machine is not its own.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -86,9 +89,12 @@ class Cost(NamedTuple):
     redis: float
     messages_per_second: float
 
+    @property
+    def nodes(self) -> float:
+        return self.publishing + self.reading
+
     def row(self) -> str:
-        nodes = self.publishing + self.reading
-        times = (self.publishing, self.reading, nodes, self.redis)
+        times = (self.publishing, self.reading, self.nodes, self.redis)
         cells = [
             str(self.window),
             *(f"{us:.1f}" for us in times),
@@ -131,8 +137,14 @@ async def _hear(feed: PubSub, messages: int) -> None:
             return
 
 
-async def measure(windows: list[int], messages: int) -> tuple[list[Cost], float]:
-    """The cost with so many in flight, and what redis-py takes alone."""
+class Round(NamedTuple):
+    """The cost with so many in flight, and what redis-py took alone right after."""
+
+    costs: list[Cost]
+    alone: float
+
+
+async def measure(windows: list[int], messages: int, rounds: int) -> list[Round]:
     async with AsyncExitStack() as stack:
         server = stack.enter_context(RedisServer())
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -144,25 +156,46 @@ async def measure(windows: list[int], messages: int) -> tuple[list[Cost], float]
         publisher, reader = [await ready(node) for node in nodes]
         assert (await reader.ask("join", room=ROOM))["type"] == "joined"
         pids = [nodes[0].pid, nodes[1].pid, server.pid]
-        costs = [await cost(publisher, reader, pids, messages, window) for window in windows]
+        done: list[Round] = []
+        for number in range(1, rounds + 1):
+            sys.stderr.write(f"round {number} of {rounds}\n")
+            costs = [await cost(publisher, reader, pids, messages, window) for window in windows]
+            done.append(Round(costs, await redis_py(server.url, messages)))
         for peer in (publisher, reader):
             await peer.close()
-        return costs, await redis_py(server.url, messages)
+        return done
+
+
+def middle(rounds: list[Round]) -> Iterator[Cost]:
+    """The median of each figure."""
+    for costs in zip(*(each.costs for each in rounds), strict=True):
+        yield Cost(costs[0].window, *map(median, list(zip(*costs, strict=True))[1:]))
+
+
+def ratios(rounds: list[Round]) -> Iterator[float]:
+    """By window, what the nodes took for what redis-py took in the same round, in the median."""
+    for costs in zip(*(each.costs for each in rounds), strict=True):
+        alone = [each.alone for each in rounds]
+        yield median(c.nodes / a for c, a in zip(costs, alone, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.nodes", description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000, metavar="N")
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 50], metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
     wish = parser.parse_args()
-    costs, alone = asyncio.run(measure(wish.windows, wish.messages))
+    rounds = asyncio.run(measure(wish.windows, wish.messages, wish.rounds))
+    rows = [f"{c.row()} {r:.2f} |" for c, r in zip(middle(rounds), ratios(rounds), strict=True)]
     lines = [
-        "| in flight | publishing node | reading node | both nodes | Redis | messages/s |",
-        "|---:|---:|---:|---:|---:|---:|",
-        *(each.row() for each in costs),
+        "| in flight | publishing node | reading node | both nodes | Redis | messages/s | ratio |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+        *rows,
         "",
-        "Microseconds of processor time for a message, the WebSockets at both ends included.",
-        f"redis-py alone, {PIPELINE} calls of a script in a pipeline, and hearing: {alone:.1f}.",
+        f"Microseconds of processor time for a message, the WebSockets at both ends included; "
+        f"medians of {len(rounds)} rounds.",
+        f"Ratio: both nodes for what redis-py takes alone ({PIPELINE} calls of a script in a "
+        f"pipeline, and hearing), which is {median(r.alone for r in rounds):.1f}.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 
