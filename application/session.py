@@ -151,22 +151,25 @@ class Session(TransportListener):
 
     def admit_publish(self) -> None:
         """Count a message. Raises RateLimited; ends the session of a client that goes on."""
-        self._admit(self._publishes, "messages")
+        now = self._loop.time()
+        wait = self._publishes.take(now)
+        if wait:
+            self._limit(self._publishes, "messages", now, wait)
 
     def admit_command(self) -> None:
         """Count anything else a client asks for. Like `admit_publish`."""
-        self._admit(self._commands, "commands")
-
-    def _admit(self, throttle: Throttle, limit: str) -> None:
         now = self._loop.time()
-        wait = throttle.take(now)
+        wait = self._commands.take(now)
         if wait:
-            self._on_limited(limit)
-            if throttle.ignored(now):
-                self.end(RATE_LIMITED)
-            # Refusing costs as much as serving: whoever is too fast waits, not we.
-            self.transport.hold(min(wait, MAX_HOLD))
-            raise RateLimited("too fast", retry_after=wait)
+            self._limit(self._commands, "commands", now, wait)
+
+    def _limit(self, throttle: Throttle, limit: str, now: float, wait: float) -> None:
+        self._on_limited(limit)
+        if throttle.ignored(now):
+            self.end(RATE_LIMITED)
+        # Refusing costs as much as serving: whoever is too fast waits, not we.
+        self.transport.hold(min(wait, MAX_HOLD))
+        raise RateLimited("too fast", retry_after=wait)
 
     def expect_expiry(self) -> None:
         """Set the end of the session to that of the identity it has now."""

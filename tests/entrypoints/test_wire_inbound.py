@@ -45,14 +45,14 @@ def frame(kind: str, **fields: Any) -> str:
         ),
         (frame("join", room="r", position=None, history=None, id=None), Join(room="r")),
         (frame("leave", room="r", id=-1), Leave(room="r", id=-1)),
-        (frame("publish", room="r", data=None), Publish("r", b"null")),
+        (frame("publish", room="r", data=None), Publish(room="r", data=b"null")),
         (
             frame("publish", room="r", data={"a": [1, "é"]}, key="k 1", echo=False, id=2**53),
-            Publish("r", '{"a":[1,"é"]}'.encode(), "k 1", echo=False, id=2**53),
+            Publish(room="r", data='{"a":[1,"é"]}'.encode(), key="k 1", echo=False, id=2**53),
         ),
         (
             frame("publish", room="r", data=0, ephemeral=True, key=None),
-            Publish("r", b"0", ephemeral=True),
+            Publish(room="r", data=b"0", ephemeral=True),
         ),
         (frame("history", room="r"), History(room="r", limit=100)),
         (frame("history", room="r", before=0, limit=1), History(room="r", before=0, limit=1)),
@@ -66,7 +66,10 @@ def frame(kind: str, **fields: Any) -> str:
         (frame("pong", id="x" * 64), Pong(id="x" * 64)),
         (frame("ping", unknown={"type": "join"}), Ping()),
         ('{"id": 1, "room": "r", "type": "leave"}', Leave(room="r", id=1)),
-        ('{"type": "publish", "room": "r", "data": 1, "data": {"b": 2}}', Publish("r", b'{"b":2}')),
+        (
+            '{"type": "publish", "room": "r", "data": 1, "data": {"b": 2}}',
+            Publish(room="r", data=b'{"b":2}'),
+        ),
     ],
 )
 def test_what_is_read(text: str, expected: ClientFrame) -> None:
@@ -133,7 +136,7 @@ def test_what_is_refused_and_which_field_is_named(text: str, named: str) -> None
 def test_data_nests_as_deep_as_anywhere_else() -> None:
     data = "[" * 64 + "]" * 64
     text = '{"type":"publish","room":"r","data":%s}'
-    assert decode(text % data) == Publish("r", data.encode())
+    assert decode(text % data) == Publish(room="r", data=data.encode())
     with pytest.raises(BadFrame, match="nested deeper"):
         decode(text % f"[{data}]")
 
