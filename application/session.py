@@ -154,16 +154,16 @@ class Session(TransportListener):
         now = self._loop.time()
         wait = self._publishes.take(now)
         if wait:
-            self._limit(self._publishes, "messages", now, wait)
+            self._too_fast(self._publishes, "messages", now, wait)
 
     def admit_command(self) -> None:
         """Count anything else a client asks for. Like `admit_publish`."""
         now = self._loop.time()
         wait = self._commands.take(now)
         if wait:
-            self._limit(self._commands, "commands", now, wait)
+            self._too_fast(self._commands, "commands", now, wait)
 
-    def _limit(self, throttle: Throttle, limit: str, now: float, wait: float) -> None:
+    def _too_fast(self, throttle: Throttle, limit: str, now: float, wait: float) -> None:
         self._on_limited(limit)
         if throttle.ignored(now):
             self.end(RATE_LIMITED)

@@ -6,7 +6,8 @@
 M is a numbered message, E an ephemeral one, and the digit the version of the format; records that
 begin with anything else are somebody else's. `start` is the first seq of the term, `previous` the
 term before it. `size` and `ttl` (ms) say what the log keeps since this message. Fields without a
-value are empty; none has a space in it. `data` is spliced as it is, on the way in and out.
+value are empty; none has a space in it. No term has a dot; `ts` has one (seconds, up to nine
+decimals). `data` is spliced as it is, on the way in and out.
 
 publish.lua writes the fields up to the seq, `tail` here makes the rest.
 """
@@ -32,11 +33,11 @@ _NOTHING = b"\n"  # what no record begins with
 
 # Fields hold what may go into every member's frames as it is: ASCII that JSON does not escape.
 _WORD = r"[!#-\[\]-~]"
-_PLAIN = r"[!#-\-/-\[\]-~]"  # without the dot, which separates epoch and term in a log's name
+_TERM = r"[!#-\-/-\[\]-~]"  # without a dot: behind the last one in a log's name stands the term
 _TIME = r"([0-9]{1,15}\.[0-9]{1,9})"
-_ORIGIN = re.compile(rf"({_WORD}+) ({_PLAIN}+) ([0-9]{{1,16}}) ({_PLAIN}*) ").fullmatch
+_ORIGIN = re.compile(rf"({_WORD}+) ({_TERM}+) ([0-9]{{1,16}}) ({_TERM}*) ").fullmatch
 _PLACED = re.compile(
-    rf"([0-9]{{1,16}}) ({_WORD}+) ({_WORD}*) {_TIME} ({_WORD}*) ([0-9]{{1,16}}:[0-9]{{1,16}})"
+    rf"([0-9]{{1,16}}) ({_WORD}+) ({_WORD}*) {_TIME} ({_WORD}*) ([0-9]{{1,16}}:[0-9]{{1,19}})"
 ).fullmatch
 _WHISPERED = re.compile(rf"({_WORD}*) {_TIME} ({_WORD}*)").fullmatch
 

@@ -167,7 +167,7 @@ def judge(timeline: Timeline, record: Record) -> Verdict:
     """Whether a record continues a timeline."""
     message = record.message
     seq, following = message.seq, timeline.top + 1
-    if message.log == timeline.log:
+    if message.log == timeline.log:  # epoch and term, and no term has a dot
         if seq == following:
             return Verdict.NEXT
         return Verdict.OLD if seq < following else Verdict.HOLE

@@ -21,6 +21,7 @@ from domain.position import Position
 from domain.timeline import Page, Recovery
 
 _encode = Encoder().encode
+_TRUTH = ("false", "true")  # for text, as `boolean` is for bytes
 
 
 def quoted(text: str) -> bytes:
@@ -31,9 +32,6 @@ def quoted(text: str) -> bytes:
 def number(value: float) -> bytes:
     """A duration in seconds, or any other number."""
     return _encode(value)
-
-
-_TRUTH = ("false", "true")
 
 
 def boolean(value: bool) -> bytes:

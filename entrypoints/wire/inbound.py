@@ -60,10 +60,10 @@ class Leave(_Frame, tag="leave"):
 
 
 class Publish(_Frame, tag="publish"):
-    """`data` is any JSON value; `decode` leaves it canonical, as bytes."""
+    """`key` and `ephemeral` exclude each other."""
 
     room: str
-    data: Any
+    data: Any  # canonical and bytes, once `decode` has returned it
     key: _Key | None = None
     ephemeral: bool = False
     echo: bool = True

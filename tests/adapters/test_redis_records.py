@@ -69,7 +69,7 @@ def test_whatever_is_said_comes_out_as_it_went_in(
     )
 
 
-@given(st.integers(0, 10_000), st.floats(0.001, 1e6))
+@given(st.integers(0, 10_000), st.floats(0.001, 1e6) | st.just(9e15))
 def test_a_retention_comes_out_to_the_millisecond(size: int, ttl: float) -> None:
     said = tail(draft(), "m", 1.0, kept(Retention(size, ttl)))
     keep = decode(b"%b e t 1  1 %b" % (MESSAGE_HEAD, said)).keep
@@ -102,6 +102,9 @@ def test_a_lifetime_is_whole_milliseconds_and_at_least_one(ttl: float, ms: bytes
         b"M1 e t 1  1 m ann 1.0  100:1:1\nx",
         b"M1 e t 1  1 m ann 1.0  -1:1000\nx",
         b"M1 e t 1  1 m ann nan  100:1000\nx",
+        b"M1 e t 1  1 m ann 12  100:1000\nx",
+        b"M1 e t 1  1 m ann 1e5  100:1000\nx",
+        b"M1 e t 1  1 m ann -1.0  100:1000\nx",
         b"M1 e t 1  1 m ann 1e400  100:1000\nx",
         b"M1 e t 1  0 m ann 1.0  100:1000\nx",
         b"M1 e t 2  1 m ann 1.0  100:1000\nx",
@@ -110,6 +113,8 @@ def test_a_lifetime_is_whole_milliseconds_and_at_least_one(ttl: float, ms: bytes
         b"M1 e t 1  1_0 m ann 1.0  100:1000\nx",
         b"M1 e t 1  " + b"9" * 5000 + b" m ann 1.0  100:1000\nx",
         b"M1  t 1  1 m ann 1.0  100:1000\nx",
+        b"M1 e t.1 1  1 m ann 1.0  100:1000\nx",
+        b"M1 e t 1 p.1 1 m ann 1.0  100:1000\nx",
         b"M1 e  1  1 m ann 1.0  100:1000\nx",
         b"M1 e t 1  1  ann 1.0  100:1000\nx",
         b'M1 e t 1  1 m a"n 1.0  100:1000\nx',

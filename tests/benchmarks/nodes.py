@@ -185,6 +185,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 50], metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     wish = parser.parse_args()
+    if wish.rounds < 1 or wish.messages < PIPELINE or min(wish.windows) < 1:
+        parser.error(f"rounds and windows are 1 or more, messages {PIPELINE} or more")
     rounds = asyncio.run(measure(wish.windows, wish.messages, wish.rounds))
     rows = [f"{c.row()} {r:.2f} |" for c, r in zip(middle(rounds), ratios(rounds), strict=True)]
     lines = [
