@@ -35,6 +35,7 @@ class LaneProtocol(BoundedProtocol, Lane):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accept = b""
+        self._greeting = b""  # the answer to the upgrade, until it is written
         self._agreed: bytes | None = None  # extensions
         self._clogged: Callable[[bool], None] | None = None
         self._heard = False
@@ -86,8 +87,8 @@ class LaneProtocol(BoundedProtocol, Lane):
         # counts a buffer as full that reaches the limit, not one that is above it.
         tls = self.transport.get_extra_info("ssl_object") is not None
         self.transport.set_write_buffer_limits(high=int(tls), low=0)
-        if self.buffered:
-            clogged(True)
+        if self.buffered or self._greeting:
+            clogged(True)  # so that what comes first is written here
 
     def divert(self, receive: Receive) -> "asyncio.Future[int]":
         self._over = self.loop.create_future()
@@ -152,14 +153,28 @@ class LaneProtocol(BoundedProtocol, Lane):
 
     async def send(self, message: Any) -> None:
         if message["type"] != "websocket.accept" or self.handshake_complete:
+            self._greet()
             await super().send(message)
             if message["type"] == "websocket.http.response.body" and self.close_sent:
                 self.handshake_complete = True  # or uvicorn logs the refusal as an error of ours
         elif not self.transport.is_closing():
             self.handshake_complete = True
             self.conn.state = State.OPEN
-            self.transport.write(switching(self._accept, message.get("subprotocol"), self._agreed))
+            self._greeting = switching(self._accept, message.get("subprotocol"), self._agreed)
+            # With what is said right away, which is written in the next turn of the loop, or else
+            # in the one after that: a system call less where many come at once.
+            self.loop.call_soon(self.loop.call_soon, self._greet)
             self._take_held()
+
+    def _greet(self) -> None:
+        if self._greeting:
+            self.write(b"")
+
+    def write(self, frames: bytes) -> None:
+        greeting, self._greeting = self._greeting, b""
+        super().write(greeting + frames)
+        if greeting:
+            self._tell_clogged(self.is_closing() or self.buffered > 0)
 
     async def receive(self) -> Any:
         event = await super().receive()
@@ -208,6 +223,7 @@ class LaneProtocol(BoundedProtocol, Lane):
         self._tell_clogged(True)
 
     def shutdown(self) -> None:
+        self._greet()
         super().shutdown()
         self._tell_clogged(True)
 

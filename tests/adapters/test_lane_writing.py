@@ -138,6 +138,28 @@ async def test_the_frames_of_one_turn_are_one_write(
     assert [size for _, size in written] == [500]
 
 
+async def test_what_is_said_at_once_goes_out_with_the_answer_to_the_upgrade(
+    lanes: LaneServers, written: list[tuple[int, int]]
+) -> None:
+    server = await lanes()
+    server.on_line = lambda line: line.push("welcome")
+    wire, line = await server.open()
+    assert await wire.text() == "welcome"
+    assert written == []
+    line.push("more")
+    assert await wire.text() == "more"
+    assert [size for _, size in written] == [6]
+
+
+async def test_an_answer_to_the_upgrade_that_was_not_written_yet_comes_before_the_end(
+    lanes: LaneServers, secure: Cert | None
+) -> None:
+    server = await lanes(cert=secure)
+    server.on_line = lambda line: line.protocol.shutdown()
+    wire, _ = await server.open(tls=trust(secure))  # reads the answer
+    assert await wire.closed() == 1012
+
+
 async def test_tls_is_not_written_past(
     lanes: LaneServers, written: list[tuple[int, int]], cert: Cert
 ) -> None:
