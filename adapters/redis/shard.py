@@ -11,12 +11,15 @@ from importlib.resources import files
 from typing import Any
 
 from adapters.redis.addresses import Address
-from adapters.redis.link import OPEN_DEADLINE, Link, LinkLost, ReplyError
+from adapters.redis.link import OPEN_DEADLINE, Command, Link, LinkLost, ReplyError
 from adapters.redis.replication import Replication
 
 STALL = 1.5  # seconds without a sign of life, while a reply is due, that end a link
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
-_SHOWN = re.compile(rb"run_id:(\w+)")
+_RUN_ID = re.compile(rb"run_id:(\w+)")
+_BOUNDED = re.compile(rb"maxmemory:[1-9]")
+_EVICTING = re.compile(rb"maxmemory_policy:(?!noeviction)(\S+)")
+_SEEN = re.compile(rb" addr=(\S+)")
 _HIDDEN = {"NOPERM", "ERR"}  # INFO is not for this user, or for nobody: a command that is unknown
 
 logger = logging.getLogger("hubbub.redis")
@@ -36,14 +39,30 @@ class Script:
         return f"<Script {self.name}>"
 
 
-async def _run_id(link: Link) -> str:
+async def _about(link: Link) -> bytes:
+    """What the server tells of itself; empty when it does not tell."""
     try:
-        found = _SHOWN.search(await link.call("INFO", "server"))
+        told: bytes = await link.call("INFO", "server", "memory")
+    except ReplyError as error:
+        if error.code not in _HIDDEN:
+            raise
+        return b""
+    return told
+
+
+def _first(found: re.Match[bytes] | None) -> str:
+    return found[1].decode() if found else ""
+
+
+async def _address_at(link: Link) -> str:
+    """Where the server sees the link coming from; empty when it does not tell."""
+    try:
+        found = _SEEN.search(await link.call("CLIENT", "INFO"))
     except ReplyError as error:
         if error.code not in _HIDDEN:
             raise
         return ""
-    return found[1].decode() if found else ""
+    return _first(found)
 
 
 def pauses() -> Iterator[float]:
@@ -80,6 +99,8 @@ class Shard:
         self._replicas = replicas
         self._run_id: str | None = None  # of the process; empty when it does not tell
         self._former_id = 0  # what the last link was called there
+        self._former_address = ""  # and where it came from, if it takes that to be sure
+        self._evicts = ""  # the policy by which it drops keys, if it does
         self._silent = False  # in the log, one line says that it is gone, and one that it is back
         self._heard_at = 0.0
 
@@ -150,20 +171,39 @@ class Shard:
         try:
             async with asyncio.timeout(OPEN_DEADLINE):
                 await link.call("PING")  # refused while it loads its data
-                run_id = await _run_id(link)
-                if run_id and run_id == self._run_id:
+                about = await _about(link)
+                run_id = _first(_RUN_ID.search(about))
+                address = "" if run_id else await _address_at(link)
+                if run_id == self._run_id:
                     await self._end_former(link)
         except TimeoutError:
             raise LinkLost("no answer in time") from None
         self.is_other = self._run_id is not None and (run_id != self._run_id or not run_id)
-        self._run_id, self._former_id = run_id, link.client_id
+        self._run_id, self._former_id, self._former_address = run_id, link.client_id, address
         self.loaded.clear()
+        self._mind_eviction(about)
+
+    def _mind_eviction(self, about: bytes) -> None:
+        policy = _first(_EVICTING.search(about)) if _BOUNDED.search(about) else ""
+        if policy and policy != self._evicts:
+            logger.warning(
+                "redis at %s drops keys when it is full (maxmemory-policy %s), and with them logs, "
+                "publish keys and presence; give it noeviction",
+                self.address,
+                policy,
+            )
+        self._evicts = policy
 
     async def _end_former(self, link: Link) -> None:
         # What the former link was given may lie unread at the server still: done after it was
         # sent again here, a message would be there twice.
+        which: Command = ("CLIENT", "KILL", "ID", self._former_id)
+        if not self._run_id:  # it may be another server, where somebody else is called so
+            if not self._former_address:
+                return
+            which += ("ADDR", self._former_address)
         try:
-            await link.call("CLIENT", "KILL", "ID", self._former_id)
+            await link.call(*which)
         except ReplyError as error:
             logger.warning("redis at %s: cannot end a former connection: %s", self.address, error)
 

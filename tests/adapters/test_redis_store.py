@@ -357,10 +357,12 @@ async def test_lost_connections_change_no_order(redis_server: RedisServer, redis
     assert pushed(redis_server) == expected
 
 
+@pytest.mark.parametrize("hidden", [(), ('rename-command INFO ""',)])
 async def test_what_was_sent_again_is_not_done_later_too(
-    redis_server: RedisServer, redis_url: str
+    start_redis: StartRedis, hidden: tuple[str, ...]
 ) -> None:
-    async with redis_proxy(redis_server.port) as proxy, storing(proxy.url) as made:
+    server = start_redis(*hidden)
+    async with redis_proxy(server.port) as proxy, storing(proxy.url) as made:
         await made.run_script(PUSH_ONCE, [LIST], [0, 0])
         proxy.delay_request(having=b"EVALSHA")
         outcomes = Outcomes()
@@ -417,6 +419,31 @@ async def test_a_user_who_may_not_look_or_kill(
         await until(lambda: "cannot end a former connection" in caplog.text)
         assert await made.run_script(PUSH, [LIST], ["x"]) == 1
         assert changes == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ((), 0),
+        (("maxmemory 100mb",), 0),
+        (("maxmemory-policy allkeys-lru",), 0),
+        (("maxmemory 100mb", "maxmemory-policy allkeys-lru"), 1),
+        (("maxmemory 100mb", "maxmemory-policy volatile-ttl"), 1),
+    ],
+)
+async def test_a_server_that_drops_keys_is_warned_of_once(
+    start_redis: StartRedis,
+    caplog: pytest.LogCaptureFixture,
+    settings: tuple[str, ...],
+    warnings: int,
+) -> None:
+    caplog.set_level(logging.INFO)
+    server = start_redis(*settings)
+    async with storing(server.url) as made:
+        server.command("CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: "is back" in caplog.text)
+        await until(lambda: made.healthy)
+    assert caplog.text.count("drops keys when it is full") == warnings
 
 
 @pytest.mark.usefixtures("hurried")
