@@ -23,6 +23,7 @@ logger = logging.getLogger("hubbub.server")
 
 _FRAMES_BEFORE_1009 = 4  # over this many times the frame limit the WebSocket layer closes
 _GC_THRESHOLDS = (10_000, 20, 50)
+_LISTENERS = 8  # on each address
 _STOP_TIMEOUT = 5  # seconds connections have to end before their tasks are cancelled
 _HURRIED_TIMEOUT = 0.5  # seconds of these that a second signal leaves them
 _TICK = 0.05  # seconds
@@ -69,11 +70,30 @@ class HubbubServer(uvicorn.Server):
                 logger.error("HUBBUB_OPERATIONS__PORT: %s", error)
                 sys.exit(STARTUP_FAILURE)
         await super().startup(sockets)
+        await self._listen_more()
         # What is there now stays for ever, and connections come and go by the thousand without
         # leaving cycles behind while they live: look for garbage seldom, and only in the rest.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+
+    async def _listen_more(self) -> None:
+        """Take new connections in groups. uvloop takes one for each listener in a turn of the loop,
+        and what serves one has left the processor's caches before the next one comes."""
+        loop, config = asyncio.get_running_loop(), self.config
+        for listener in [one for server in self.servers for one in server.sockets]:
+            for _ in range(_LISTENERS - 1):
+                again = socket.fromfd(listener.fileno(), listener.family, listener.type)
+                server = await loop.create_server(
+                    self._connection, sock=again, ssl=config.ssl, backlog=config.backlog
+                )
+                self.servers.append(server)
+
+    def _connection(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     async def main_loop(self) -> None:
         """Serve, then drain: the listener is still open, to say that we are not ready."""

@@ -167,7 +167,7 @@ SIGNS: dict[str, list[tuple[Any, str, Callable[[int, int], bool]]]] = {
     "whole-texts": [(Frames, "receive_data", gt)],
     "shared-frames": [(V1, "message", gt)],
 }
-OF_THE_PROCESS = {"gc", "uvloop"}  # seen below
+OF_THE_PROCESS = {"listeners", "gc", "uvloop"}  # seen below
 
 
 @contextmanager
@@ -240,6 +240,14 @@ def test_the_collector_is_left_as_python_has_it() -> None:
         collector.set_threshold(1, 2, 3)
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
     assert vars(server_module)["gc"] is gc
+
+
+async def test_there_is_one_listener() -> None:
+    with fit_for_tests(), STEPS["listeners"].undone():
+        server = RunningServer(Settings(port=0))
+        await server.start()
+        assert len(server._server.servers) == 1
+        await server.stop()
 
 
 async def test_the_loop_is_that_of_the_standard_library() -> None:

@@ -108,6 +108,10 @@ STEPS: dict[str, Step] = {
         "a message is encoded for each member, not for each dialect",
         lambda: patch.object(FanOut, "deliver", _deliver_dearly),
     ),
+    "listeners": Step(
+        "one listener, of which the loop takes one connection in a turn",
+        lambda: patch.object(server_module, "_LISTENERS", 1),
+    ),
     "gc": Step(
         "the garbage collector as CPython has it",
         lambda: patch.object(server_module, "gc", _COLLECTOR),

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import ssl
 from pathlib import Path
 
@@ -9,11 +10,36 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from entrypoints.settings import Settings
 from tests.certificates import certificate
+from tests.loops import SERVED
 from tests.peer import Peer, until
 from tests.raw_client import RawClient
-from tests.running_server import RunningServer, Serve
+from tests.running_server import RunningServer, Serve, fit_for_tests
 from tests.server_process import ServeProcess
+
+# Who comes
+
+
+def test_a_crowd_is_let_in_in_groups() -> None:
+    """Not one in a turn of the loop, whichever the loop is."""
+
+    async def crowd(count: int) -> int:
+        server = RunningServer(Settings(port=0))
+        await server.start()
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
+        for _ in range(count // 2):
+            await asyncio.sleep(0)
+        came = server.connections()
+        for client in clients:
+            client.close()
+        await server.stop()
+        return came
+
+    (factory,) = SERVED.values()
+    with asyncio.Runner(loop_factory=factory) as runner, fit_for_tests():
+        assert runner.run(crowd(40)) == 40
+
 
 # Signals
 
