@@ -66,7 +66,9 @@ class LaneServer:
         frame_limit: int = 1 << 20,
         compression: bool = False,
         cert: tuple[str, str] | None = None,
+        application: Any = None,
     ) -> None:
+        """`application`: in the place of the one that opens a transport."""
         self.lines: list[Line] = []
         self.on_line: Callable[[Line], None] = lambda line: None
         self.failures: list[dict[str, Any]] = []
@@ -77,7 +79,7 @@ class LaneServer:
         self._wires: list[Wire] = []
         self._state = ServerState()
         self._config = Config(
-            self._application,
+            application or self._application,
             interface="asgi3",
             http=GuardedHttpProtocol,
             ws=LaneProtocol,

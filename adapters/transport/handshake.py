@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from hashlib import sha1
+from http import HTTPStatus
 
 Headers = list[tuple[bytes, bytes]]
 """Names are in lower case."""
@@ -12,10 +13,21 @@ _SWITCH = (
     b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
 )
 _WHY_NOT = b"a WebSocket needs a GET without a body, Sec-WebSocket-Version 13 and one valid key"
-REFUSAL = (
-    b"HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Version: 13\r\nConnection: close\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%b"
-) % (len(_WHY_NOT), _WHY_NOT)
+
+
+def refusal(status: int, headers: Headers, body: bytes) -> bytes:
+    """The answer that lets the client not in. The connection ends with it."""
+    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [b"%b: %b" % header for header in headers]
+    lines += [b"Connection: close", b"Content-Length: %d" % len(body)]
+    return b"\r\n".join([*lines, b"", body])
+
+
+REFUSAL = refusal(
+    400,
+    [(b"Sec-WebSocket-Version", b"13"), (b"Content-Type", b"text/plain; charset=utf-8")],
+    _WHY_NOT,
+)
 """The answer to an upgrade that is no handshake."""
 
 

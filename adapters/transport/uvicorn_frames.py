@@ -1,16 +1,15 @@
-"""uvicorn's WebSocket protocol class with the holes after the upgrade closed.
+"""What comes in after the upgrade, and the end.
 
 Frames are taken apart by the sans-I/O protocol, within bounds that it lacks: fragments, control
 frames, how much of one read it takes apart at once, reading from a peer that does not read, and
 the time that an end may take. Replies to what came before a close or an error go out before it.
-uvicorn is pinned exactly, and a test fails when a method overridden here changes.
 """
 
 import asyncio
 import logging
 from typing import Any
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.frames import Opcode
 
 from adapters.transport import lane
@@ -24,6 +23,9 @@ CONTROLS_PER_SECOND = 10.0  # pings and pongs from one peer
 CONTROLS_BURST = 20.0
 READ_PAUSE = 64 * 1024  # bytes of unsent output over which nothing is read from a peer
 PARSED_AT_ONCE = 4096  # bytes; a frame of 6 bytes costs 100 times as much once it is parsed
+
+Event = dict[str, Any]
+"""An event of ASGI."""
 
 _NOT_RECEIVED = 1006  # in place of a close code
 
@@ -46,23 +48,32 @@ def close_after_input(transport: asyncio.Transport) -> None:
         transport.abort()  # reset by the peer, which we have yet to hear
 
 
-class BoundedProtocol(WebSocketsSansIOProtocol):
-    """Hands messages to `_receive` once there is one, and to uvicorn's queue until then."""
+class BoundedProtocol(asyncio.Protocol):
+    """Hands messages to `_receive` once there is one, and to the queue of events until then."""
 
-    conn: Frames
+    transport: asyncio.Transport
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.conn = Frames(max_size=self.config.ws_max_size, logger=_quiet)
+    # Here, and not in each: nearly all connections leave these as they are.
+    handshake_complete = False
+    close_sent = False
+    disconnected = False
+    close_timer: asyncio.TimerHandle | None = None
+    read_paused = False
+    _fragment_timer: asyncio.TimerHandle | None = None
+    _held = b""  # read before anybody was there to take it
+    _receive: Receive | None = None
+    _over: asyncio.Future[int] | None = None
+    _holding: asyncio.TimerHandle | None = None  # until when nothing is taken
+    _leaving = False  # reads no more
+    _gone = False  # writes no more
+
+    def __init__(self, frame_limit: int) -> None:
+        """`frame_limit`: bytes of a message over which the connection is closed."""
+        self.loop = asyncio.get_running_loop()
+        self.conn = Frames(max_size=frame_limit, logger=_quiet)
+        self.events: asyncio.Queue[Event] = asyncio.Queue()  # for the ASGI application
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
         self._assembly = Assembly()
-        self._fragment_timer: asyncio.TimerHandle | None = None
-        self._held = b""  # read before anybody was there to take it
-        self._receive: Receive | None = None
-        self._over: asyncio.Future[int] | None = None
-        self._holding: asyncio.TimerHandle | None = None  # until when nothing is taken
-        self._leaving = False  # reads no more
-        self._gone = False  # writes no more
         self._written = 0  # bytes handed to the transport
 
     # What the peer sends
@@ -84,8 +95,9 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
     @property
     def _wanted(self) -> bool:
         """Whether somebody is there to take what the peer sends, or nobody will be any more."""
-        waiting = not self.handshake_complete or not self.queue.empty()
-        return self._receive is not None or self.close_sent or not waiting
+        if self._receive is not None or self.close_sent:
+            return True
+        return self.handshake_complete and self.events.empty()
 
     def hold(self, seconds: float) -> None:
         """Take nothing more of the peer for so long; what it sends waits, here and with it."""
@@ -137,8 +149,7 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
             self._receive(message)
             return
         kind = "text" if isinstance(message, str) else "bytes"
-        event: Any = {"type": "websocket.receive", kind: message}
-        self.queue.put_nowait(event)
+        self.events.put_nowait({"type": "websocket.receive", kind: message})
         self._pause_reading()
 
     def _expect_more(self, more: bool) -> None:
@@ -187,14 +198,13 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
 
     def _expect_the_end(self) -> None:
         # A transport that is closing waits for its buffer, however long the peer takes for it.
-        # With this timer set uvicorn leaves the closing to us.
         if self.close_timer is None and not self.disconnected:
             self.close_timer = self.loop.call_later(lane.CLOSE_DEADLINE, self.transport.abort)
 
     def _end(self, code: int) -> None:
         """Tell whoever reads, once."""
         if self._over is None:
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+            self.events.put_nowait({"type": "websocket.disconnect", "code": code})
         elif not self._over.done():
             self._over.set_result(code)
 
@@ -202,9 +212,15 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         received = self.conn.close_rcvd
         return _NOT_RECEIVED if received is None else received.code
 
-    def shutdown(self) -> None:
-        super().shutdown()
+    def close_frame(self, code: int, reason: str) -> bytes:
+        """Begin the closing handshake; the frame to write for it, empty when it has begun."""
         self._expect_the_end()
+        try:
+            self.conn.send_close(code, reason)
+        except InvalidState:
+            return b""
+        self.close_sent = True
+        return b"".join(self.conn.data_to_send())
 
     def eof_received(self) -> None:
         self._end(self._received_code())
@@ -213,9 +229,11 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_more(False)
         self._release()
-        # uvicorn reports 1005, which stands for a close frame without a code: a goodbye.
         self._end(self._received_code())
-        super().connection_lost(exc)
+        self.disconnected = True
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+            self.close_timer = None
 
     # Flow control
 

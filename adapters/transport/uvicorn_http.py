@@ -13,6 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.transport.handshake import REFUSAL, accept_key
+from adapters.transport.uvicorn_asgi import Upgrade
 from adapters.transport.uvicorn_frames import close_after_input
 from adapters.transport.uvicorn_stream import STREAM, StreamLane
 from adapters.transport.uvicorn_ws import LaneProtocol
@@ -130,9 +131,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         protocol = cast(type[LaneProtocol], self.ws_protocol_class)(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        protocol.take_over(self.transport, self.server, self.client, self.scheme == "https")
+        secure = self.scheme == "https"
+        upgrade = Upgrade(self.url, self.headers, accept, self.server, self.client, secure)
         self.transport.set_protocol(protocol)
-        protocol.upgrade(self.url, self.headers, accept)
+        protocol.take_over(self.transport, upgrade)
         if rest:
             protocol.data_received(rest)
 

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol class, opened up for the fast lane.
+"""The WebSocket protocol class of our server.
 
 Handed to uvicorn as `ws=`. Once a transport has diverted the connection, frames go to it directly,
 without a queue or a task switch. Short whole text frames, which is nearly all of them, are taken
@@ -8,17 +8,13 @@ apart here; the rest is `uvicorn_frames`.
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import unquote
 
-from websockets.exceptions import InvalidState
 from websockets.protocol import State
 from websockets.speedups import apply_mask
 
-from adapters.transport.compression import negotiate
-from adapters.transport.handshake import Headers, offered_subprotocols, switching
 from adapters.transport.lane import Lane
-from adapters.transport.uvicorn_frames import BoundedProtocol
+from adapters.transport.uvicorn_asgi import AsgiProtocol, Upgrade
+from adapters.transport.uvicorn_frames import Event
 from application.ports.transport import Receive
 
 EXTENSION = "hubbub.lane"
@@ -27,19 +23,15 @@ EXTENSION = "hubbub.lane"
 _SOCKETS_ARE_NO_FILES = os.name == "nt"  # their numbers may be those of files there
 _TEXT = 0x81  # FIN and opcode 1
 _MASKED = 0x80
+_NO_EVENTS: asyncio.Queue[Event] = asyncio.Queue()
 
 
-class LaneProtocol(BoundedProtocol, Lane):
-    """A Lane to itself. Pings are the session's business: uvicorn's must be off."""
+class LaneProtocol(AsgiProtocol, Lane):
+    """A Lane to itself. Pings are the session's business."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._accept = b""
-        self._greeting = b""  # the answer to the upgrade, until it is written
-        self._agreed: bytes | None = None  # extensions
-        self._clogged: Callable[[bool], None] | None = None
-        self._heard = False
-        self._waited = 0  # bytes that were buffered when somebody last asked for life
+    _clogged: Callable[[bool], None] | None = None
+    _heard = False
+    _waited = 0  # bytes that were buffered when somebody last asked for life
 
     # Lane
 
@@ -69,15 +61,6 @@ class LaneProtocol(BoundedProtocol, Lane):
         heard, self._heard = self._heard or taken, False
         return heard
 
-    def close_frame(self, code: int, reason: str) -> bytes:
-        self._expect_the_end()
-        try:
-            self.conn.send_close(code, reason)
-        except InvalidState:
-            return b""
-        self.close_sent = True
-        return b"".join(self.conn.data_to_send())
-
     def watch(self, clogged: Callable[[bool], None]) -> None:
         self._clogged = clogged
         if self.is_closing():
@@ -92,94 +75,30 @@ class LaneProtocol(BoundedProtocol, Lane):
 
     def divert(self, receive: Receive) -> "asyncio.Future[int]":
         self._over = self.loop.create_future()
-        while not self.queue.empty():
-            event: Any = self.queue.get_nowait()
-            if event["type"] == "websocket.receive":
-                receive(event["text"] if event.get("text") is not None else event["bytes"])
-            elif event["type"] == "websocket.disconnect":
-                self._end(event.get("code") or 1005)
+        # One for all from here on: an empty queue is heavy for a connection that does nothing.
+        events, self.events = self.events, _NO_EVENTS
+        while not events.empty():
+            event = events.get_nowait()
+            if event["type"] == "websocket.disconnect":
+                self._end(event["code"])
+            else:
+                receive(event["text"] if "text" in event else event["bytes"])
         self._receive = receive
         self._take_held()
         return self._over
 
     # The handshake
 
-    def take_over(
-        self,
-        transport: asyncio.Transport,
-        server: tuple[str, int | None] | None,
-        client: tuple[str, int] | None,
-        secure: bool,
-    ) -> None:
-        """In place of `connection_made`: go on with a connection of which everything is known."""
-        self.connections.add(self)
-        self.transport = transport
-        self.server = server
-        self.client = client
-        self.scheme = "wss" if secure else "ws"
-
-    def upgrade(self, target: bytes, headers: Headers, accept: bytes) -> None:
-        """Begin with an upgrade request that is parsed and found good. `accept` is the proof of
-        it for the client."""
-        self._accept = accept
-        if self.config.ws_per_message_deflate and (agreement := negotiate(headers)):
-            self._agreed, extension = agreement
-            self.conn.extensions = [extension]
-        self.handshake_initiated = True
-        self.scope = self._scope(target, headers)
-        self.queue.put_nowait({"type": "websocket.connect"})
-        task = self.loop.create_task(self.run_asgi())
-        task.add_done_callback(self.on_task_complete)
-        self.tasks.add(task)
-
-    def _scope(self, target: bytes, headers: Headers) -> Any:
-        path, _, query = target.partition(b"?")
-        return {
-            "type": "websocket",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": self.scheme,
-            "server": self.server,
-            "client": self.client,
-            "root_path": self.root_path,
-            "path": self.root_path + unquote(path.decode("ascii")),
-            "raw_path": self.root_path.encode("ascii") + path,
-            "query_string": query,
-            "headers": headers,
-            "subprotocols": offered_subprotocols(headers),
-            "state": self.app_state.copy(),
-            "extensions": {"websocket.http.response": {}, EXTENSION: {"lane": self}},
-        }
-
-    async def send(self, message: Any) -> None:
-        if message["type"] != "websocket.accept" or self.handshake_complete:
-            self._greet()
-            await super().send(message)
-            if message["type"] == "websocket.http.response.body" and self.close_sent:
-                self.handshake_complete = True  # or uvicorn logs the refusal as an error of ours
-        elif not self.transport.is_closing():
-            self.handshake_complete = True
-            self.conn.state = State.OPEN
-            self._greeting = switching(self._accept, message.get("subprotocol"), self._agreed)
-            # With what is said right away, which is written in the next turn of the loop, or else
-            # in the one after that: a system call less where many come at once.
-            self.loop.call_soon(self.loop.call_soon, self._greet)
-            self._take_held()
-
-    def _greet(self) -> None:
-        if self._greeting:
-            self.write(b"")
+    def scope(self, upgrade: Upgrade) -> Event:
+        scope = super().scope(upgrade)
+        scope["extensions"][EXTENSION] = {"lane": self}
+        return scope
 
     def write(self, frames: bytes) -> None:
-        greeting, self._greeting = self._greeting, b""
-        super().write(greeting + frames)
-        if greeting:
+        greets = bool(self._greeting)
+        super().write(frames)
+        if greets:
             self._tell_clogged(self.is_closing() or self.buffered > 0)
-
-    async def receive(self) -> Any:
-        event = await super().receive()
-        self._take_held()
-        return event
 
     # What the peer sends
 
@@ -223,7 +142,6 @@ class LaneProtocol(BoundedProtocol, Lane):
         self._tell_clogged(True)
 
     def shutdown(self) -> None:
-        self._greet()
         super().shutdown()
         self._tell_clogged(True)
 

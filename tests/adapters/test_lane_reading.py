@@ -212,7 +212,7 @@ async def test_frames_that_nobody_takes_yet_are_not_read(lanes: LaneServers) -> 
     wire, line = await server.open(receive_buffer=4096)
     expected = [f"{number:050}" for number in range(20_000)]
     assert not await wire.takes(b"".join(map(text, expected)))
-    assert line.protocol.queue.qsize() < 1000
+    assert line.protocol.events.qsize() < 1000
     assert len(line.protocol._held) < 300_000  # what one read may bring
     server.let_run.set()
     await until(lambda: len(line.received) == len(expected))

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
@@ -57,39 +56,6 @@ RECORDED: dict[type, dict[str, str]] = {
         "send_400_response": "(self, msg: 'str') -> 'None'",
         "shutdown": "(self) -> 'None'",
         "timeout_keep_alive_handler": "(self) -> 'None'",
-    },
-    WebSocketsSansIOProtocol: {
-        "__init__": (
-            "(self, config: 'Config', server_state: 'ServerState', app_state: 'dict[str, Any]', "
-            "_loop: 'asyncio.AbstractEventLoop | None' = None) -> 'None'"
-        ),
-        "connection_lost": "(self, exc: 'Exception | None') -> 'None'",
-        "connection_made": "(self, transport: 'BaseTransport') -> 'None'",
-        "data_received": "(self, data: 'bytes') -> 'None'",
-        "eof_received": "(self) -> 'None'",
-        "handle_bytes": "(self, event: 'Frame') -> 'None'",
-        "handle_close": "(self, event: 'Frame') -> 'None'",
-        "handle_connect": "(self, event: 'Request') -> 'None'",
-        "handle_cont": "(self, event: 'Frame') -> 'None'",
-        "handle_events": "(self) -> 'None'",
-        "handle_parser_exception": "(self) -> 'None'",
-        "handle_ping": "(self) -> 'None'",
-        "handle_pong": "(self, event: 'Frame') -> 'None'",
-        "handle_text": "(self, event: 'Frame') -> 'None'",
-        "keepalive_timeout": "(self) -> 'None'",
-        "on_task_complete": "(self, task: 'asyncio.Task[None]') -> 'None'",
-        "pause_writing": "(self) -> 'None'",
-        "receive": "(self) -> 'ASGIReceiveEvent'",
-        "resume_writing": "(self) -> 'None'",
-        "run_asgi": "(self) -> 'None'",
-        "schedule_ping": "(self) -> 'None'",
-        "send": "(self, message: 'ASGISendEvent') -> 'None'",
-        "send_500_response": "(self) -> 'None'",
-        "send_keepalive_ping": "(self) -> 'None'",
-        "send_receive_event_to_app": "(self) -> 'None'",
-        "shutdown": "(self) -> 'None'",
-        "start_keepalive": "(self) -> 'None'",
-        "stop_keepalive": "(self) -> 'None'",
     },
     FlowControl: {
         "__init__": "(self, transport: asyncio.transports.Transport) -> None",
