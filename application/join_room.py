@@ -80,7 +80,8 @@ class JoinRoom:
             return
         live = await self._hub.hold(room, self._catalog.of(room))
         try:
-            wish = wish._replace(position=await self._confirmed(room, position))
+            if position is not None:
+                wish = wish._replace(position=await self._confirmed(room, position))
             attendance = await self._admit(session, live, wish)
             if not session.closed:
                 self._enter(session, live, attendance, told, wish)
@@ -108,9 +109,11 @@ class JoinRoom:
             raise NotGranted(f"no grant to join {room}")
         if wish.history and not session.identity.may(Action.HISTORY, room):
             raise NotGranted(f"no grant to read the history of {room}")
-        counted = room not in session.memberships and owner(room) is None
-        if counted and session.counted_rooms() >= session.limits.rooms:
-            raise TooManyRooms(f"a connection may be in {session.limits.rooms} rooms")
+        limit, memberships = session.limits.rooms, session.memberships
+        if len(memberships) < limit or room in memberships or owner(room) is not None:
+            return
+        if session.counted_rooms() >= limit:
+            raise TooManyRooms(f"a connection may be in {limit} rooms")
 
     async def _admit(self, session: Session, live: LiveRoom, wish: _Wish) -> Attendance | None:
         # Before anybody is told of an entry that may come to nothing; and again afterwards, when

@@ -47,6 +47,8 @@ class LogReader:
     async def reach(self, room: RoomId, position: Position | None, history: int) -> bool:
         """Make sure that the log held here is enough for `enter` or `reread`, as long as nobody
         waits in between. Whether it was necessary. Raises Unavailable."""
+        if position is None and not history:
+            return False
         seq = self.timeline(room).lacks(position, history)
         if seq is not None:
             await self._broker.reach(room, seq)

@@ -1,8 +1,7 @@
 """Which reigns of the store numbered a room's log, and from where on."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 
 REMEMBERED = 16  # terms; a position of an older one is of no log that is known
 
@@ -19,7 +18,7 @@ class Lineage:
     __slots__ = ("_lost", "_terms")
 
     def __init__(self, terms: Sequence[tuple[str, int]]) -> None:
-        self._terms = deque(terms, REMEMBERED)
+        self._terms = list(terms[-REMEMBERED:])
         # Those lost as a whole, each with the term that it followed, and after which seq.
         self._lost: dict[str, tuple[str, int]] = {}
 
@@ -41,6 +40,7 @@ class Lineage:
         """Continue after `top` under a new term."""
         self._lost.pop(term, None)
         self._terms.append((term, top))
+        del self._terms[:-REMEMBERED]
 
     def recall(self, former: "Lineage") -> None:
         """Remember which terms were known before, of the same epoch, and are none of these."""
@@ -58,10 +58,10 @@ class Lineage:
             if term in self._lost:
                 term, left_at = self._lost[term]
                 end = min(end, left_at)
-        for index, (known, _) in enumerate(self._terms):
+        for following, (known, _) in enumerate(self._terms, 1):
             if known == term:
-                following = next(islice(self._terms, index + 1, None), None)
-                return min(end, top if following is None else following[1])
+                is_over = following < len(self._terms)
+                return min(end, self._terms[following][1] if is_over else top)
         return None
 
     def past(self, term: str) -> bool:

@@ -39,7 +39,7 @@ from entrypoints.cli_token import (
 )
 from entrypoints.cli_top import top
 from entrypoints.cli_users import block, disconnect, kick, unblock
-from entrypoints.logs import logging_config
+from entrypoints.logs import configure_logging
 from entrypoints.settings import Settings, SettingsError, load_settings
 
 _USAGE = 2
@@ -229,7 +229,7 @@ def _serve(settings: Settings) -> int:
         raise SettingsError(problem)
     files = raise_file_limit(files_needed(settings))
     settings, trial_token = with_trial_token(settings)
-    logging.config.dictConfig(logging_config(settings.log_level, settings.log_format))
+    configure_logging(settings.log_level, settings.log_format)
     server = build_server(settings)  # also with workers: what is wrong is told once, and here
     greet(Console(), settings, files, trial_token, _version())
     warning = file_warning(settings, files)

@@ -7,6 +7,7 @@ careless call nor a hostile client can get past it.
 
 import json
 import logging
+import logging.config
 import re
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -42,6 +43,9 @@ _CONTROL = re.compile(
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _INDENT = "    "
 _FIELDS = "fields"  # of a record
+# Of the logging module, which the documentation of it names for this: where a call stands, and in
+# which thread, process and task.
+_UNUSED = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
 _MAX_LINE = 16_384  # characters of a message; what strangers send may be longer than is of use
 
 
@@ -73,14 +77,14 @@ def fields(**known: object) -> dict[str, object]:
 class SafeFormatter(logging.Formatter):
     """Hands the parts of a record on, each of them safe to print."""
 
-    def message(self, record: logging.LogRecord) -> str:
-        """The message on one line."""
+    def message(self, record: logging.LogRecord, about: str = "") -> str:
+        """The message on one line, behind what it is about."""
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):
             # Left to logging, this prints the arguments as they are.
             text = f"{record.msg} (its arguments do not fit and are left out)"
-        return self._line(text)
+        return self._line(about + text)
 
     def _line(self, text: str) -> str:
         return visible(redact(_cut(text)))
@@ -110,9 +114,9 @@ class ConsoleFormatter(SafeFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as text of one or more lines."""
         connection = getattr(record, _FIELDS, {}).get("connection")
-        about = "" if connection is None else f"[{self._line(str(connection))}] "
+        about = "" if connection is None else f"[{connection}] "
         when = _time_of_day(record.created)
-        head = f"{when} {record.levelname:<8}{record.name}: {about}{self.message(record)}"
+        head = f"{when} {record.levelname:<8}{record.name}: {self.message(record, about)}"
         return "\n".join([head, *(_INDENT + line for line in self.trace(record))])
 
 
@@ -144,6 +148,13 @@ def _time_of_day(when: float) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MAX_LINE else f"{text[:_MAX_LINE]} (cut)"
+
+
+def configure_logging(level: str, fmt: Literal["console", "json"]) -> None:
+    """Log like this in this process, and gather nothing for a record that no line shows."""
+    logging.config.dictConfig(logging_config(level, fmt))
+    for unused in _UNUSED:
+        setattr(logging, unused, None)
 
 
 def logging_config(level: str, fmt: Literal["console", "json"]) -> dict[str, Any]:

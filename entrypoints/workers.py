@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from entrypoints.bind import address
-from entrypoints.logs import logging_config
+from entrypoints.logs import configure_logging
 from entrypoints.server import build_server
 from entrypoints.settings import Settings
 
@@ -142,7 +142,7 @@ def work(
     sockets of the port for operations."""
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    logging.config.dictConfig(logging_config(settings.log_level, settings.log_format))
+    configure_logging(settings.log_level, settings.log_format)
     server = build_server(settings, folder, operations)
     server.run(sockets)
     sys.exit(server.exit_code)

@@ -76,8 +76,10 @@ class MemoryBroker(Broker):
         # Rooms without a subscription, the longest unused first.
         self._idle: OrderedDict[RoomId, _Log] = OrderedDict()
         self._listener: BrokerListener | None = None
-        self._id_prefix = secrets.token_urlsafe(9)
-        self._ids = itertools.count(1)
+        # What is new is named by numbers behind what no other broker has: randomness for each would
+        # be a system call.
+        self._prefix = secrets.token_urlsafe(12)
+        self._numbers = itertools.count(1)
 
     def attach(self, listener: BrokerListener) -> None:
         self._listener = listener
@@ -169,7 +171,7 @@ class MemoryBroker(Broker):
     def forget(self, room: RoomId) -> None:
         """Lose a room's log, as a store does that comes back empty."""
         log = self._log(room)
-        log.timeline = _new_timeline()
+        log.timeline = self._new_timeline()
         self._by_age.pop(room, None)
         self._account(log)
         if log.subscribed and self._listener is not None:
@@ -178,7 +180,7 @@ class MemoryBroker(Broker):
     def _log(self, room: RoomId) -> _Log:
         log = self._rooms.get(room)
         if log is None:
-            log = self._rooms[room] = _Log(_new_timeline())
+            log = self._rooms[room] = _Log(self._new_timeline())
         if not log.subscribed:
             self._touch(room, log)
         return log
@@ -215,7 +217,7 @@ class MemoryBroker(Broker):
     def _current(self, room: RoomId) -> Timeline:
         log = self._rooms.get(room)
         if log is None:
-            return _new_timeline()  # reading makes no room, or reading would push out others
+            return self._new_timeline()  # reading makes no room, or reading would push out others
         if not log.subscribed:
             self._touch(room, log)
         self._expire(room, log, self._clock())
@@ -238,7 +240,10 @@ class MemoryBroker(Broker):
         )
 
     def _fresh_id(self) -> str:
-        return f"{self._id_prefix}{next(self._ids):x}"
+        return f"{self._prefix}{next(self._numbers):x}"
+
+    def _new_timeline(self) -> Timeline:
+        return Timeline(self._fresh_id(), TERM)
 
     def _used(self, epoch: str, draft: Draft, now: float) -> Published | KeyConflict | None:
         self._forget_keys(now)
@@ -255,10 +260,6 @@ class MemoryBroker(Broker):
             if used.forgotten_at > now:
                 return
             del self._keys[key]
-
-
-def _new_timeline() -> Timeline:
-    return Timeline(secrets.token_urlsafe(16), TERM)
 
 
 def _digest(data: bytes) -> bytes:

@@ -48,6 +48,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._request_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._upgrades: bool | None = None  # whether this request does; None until it is asked
         self._stream: StreamLane | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -95,6 +96,15 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._held and not self.pipeline:
             held, self._held = self._held, b""
             self.data_received(held)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._upgrades = None
+
+    def _should_upgrade(self) -> bool:
+        if self._upgrades is None:  # asked three times
+            self._upgrades = super()._should_upgrade()
+        return self._upgrades
 
     def on_headers_complete(self) -> None:
         self._expect(BODY_DEADLINE)

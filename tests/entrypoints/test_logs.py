@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn import Config
 
-from entrypoints.logs import ConsoleFormatter, JsonFormatter, logging_config, redact
+from entrypoints import logs
+from entrypoints.logs import (
+    ConsoleFormatter,
+    JsonFormatter,
+    configure_logging,
+    logging_config,
+    redact,
+)
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl-_A"
 CANARY = "c4nary-0paque"
@@ -197,6 +204,20 @@ def test_ours_and_uvicorns_records_are_written_once_and_clean(
     assert len(lines) == 3
     assert CANARY not in output.getvalue()
     assert "/ws?token=[redacted] HTTP/1.1" in lines[2]
+
+
+def test_nothing_is_gathered_that_no_line_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for unused in logs._UNUSED:  # and put back afterwards
+        monkeypatch.setattr(logging, unused, getattr(logging, unused, None), raising=False)
+    found: list[logging.LogRecord] = []
+    logger = logging.getLogger("hubbub.gate")
+    with configured(logging_config("info", "console")):
+        configure_logging("info", "console")
+        monkeypatch.setattr(logging.getLogger().handlers[0], "emit", found.append)
+        logger.info("hello")
+    (record,) = found
+    assert (record.thread, record.process, record.processName) == (None, None, None)
+    assert record.funcName == "(unknown function)"
 
 
 def test_libraries_do_not_log_frames_at_debug_level() -> None:
