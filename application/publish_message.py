@@ -75,8 +75,14 @@ class PublishMessage:
             session.admit_publish()
         identity = session.identity
         membership = session.memberships.get(RoomId(name))
-        room: Room = self._rules(name) if membership is None else membership.room
-        room.admit(identity, member=membership is not None)
+        if membership is None:
+            room: Room = self._rules(name)
+            room.admit(identity, member=False)
+        else:
+            room = membership.room
+            if membership.speaks_as is not identity:  # what it may do goes with the identity
+                room.admit(identity, member=True)
+                membership.speaks_as = identity
         scope = "" if key is None else identity.principal
         skip = None if echo else session.id
         draft = Draft(room.id, identity.user, data, key, scope, ephemeral, skip)

@@ -16,7 +16,7 @@ from domain.identifiers import RoomId, SessionId, owner
 from domain.message import Message
 from domain.position import Position
 from domain.room import Room
-from domain.throttle import Throttle, TokenBucket
+from domain.throttle import Throttle
 from domain.timeline import MAX_PAGE_BYTES
 
 EXPIRY_LEEWAY = 5.0  # seconds a session outlives its token, so that a refresh on the way arrives
@@ -112,8 +112,8 @@ class Session(TransportListener):
         # that lead into one room or none.
         self.invitations: set[RoomId] = set()
         self.invite: Callable[[RoomId], None] | None = None
-        self._publishes = Throttle(TokenBucket(limits.messages_per_second, limits.messages_burst))
-        self._commands = Throttle(TokenBucket(limits.commands_per_second, limits.commands_burst))
+        self._publishes = Throttle(limits.messages_per_second, limits.messages_burst)
+        self._commands = Throttle(limits.commands_per_second, limits.commands_burst)
         self._heartbeat = heartbeat
         self._heard = heard or transport.heard
         self._asks_in_frames = heard is not None  # and so needs no ping that a server may lack
@@ -165,7 +165,7 @@ class Session(TransportListener):
 
     def _too_fast(self, throttle: Throttle, limit: str, now: float, wait: float) -> None:
         self._on_limited(limit)
-        if throttle.ignored(now):
+        if throttle.refused(now):
             self.end(RATE_LIMITED)
         # Refusing costs as much as serving: whoever is too fast waits, not we.
         self.transport.hold(min(wait, MAX_HOLD))
@@ -244,7 +244,8 @@ class Membership:
     """One session's place in one room.
 
     `entry` is the position at which it went in. `announced`: the room's presence knows of it.
-    `invited`: somebody else put it in, so that it is no matter of its grants.
+    `invited`: somebody else put it in, so that it is no matter of its grants. `speaks_as` is the
+    identity with which it was let publish, once it was.
     `live` members get messages as they are delivered; the others read the log by `catchup`.
     From a live member that cannot keep up a conflating room holds messages back: `held` is the
     newest of them, `missed` their number.
@@ -260,6 +261,7 @@ class Membership:
         "missed",
         "room",
         "session",
+        "speaks_as",
     )
 
     def __init__(self, session: Session, room: Room, entry: Position, *, announced: bool) -> None:
@@ -268,6 +270,7 @@ class Membership:
         self.entry = entry
         self.announced = announced
         self.invited = False
+        self.speaks_as: Identity | None = None
         self.catchup: CatchUp | None = None
         self.live = False
         self.held: Message | None = None

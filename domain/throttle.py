@@ -38,8 +38,8 @@ class TokenBucket:
         return 0.0
 
 
-class Throttle:
-    """A bucket that remembers whether its refusals are heeded.
+class Throttle(TokenBucket):
+    """A bucket that knows whether its refusals are heeded, if it is told of them.
 
     A streak begins at a refusal and lasts as long as the next one comes within PAUSE of the one
     before. A client that is merely too fast stops at a refusal now and then; one whose streak
@@ -47,22 +47,17 @@ class Throttle:
     flood gets its rate through like anybody else.
     """
 
-    __slots__ = ("_bucket", "_last", "_since")
+    __slots__ = ("_last", "_since")
 
-    def __init__(self, bucket: TokenBucket) -> None:
-        self._bucket = bucket
+    def __init__(self, rate: float, burst: float) -> None:
+        """As TokenBucket."""
+        super().__init__(rate, burst)
         self._last = float("-inf")
         self._since = float("-inf")
 
-    def take(self, now: float) -> float:
-        """As TokenBucket.take."""
-        wait = self._bucket.take(now)
-        if wait:
-            if now - self._last > PAUSE:
-                self._since = now
-            self._last = now
-        return wait
-
-    def ignored(self, now: float) -> bool:
-        """Whether refusals are being ignored; ask after a refusal."""
-        return self._last - self._since >= PATIENCE and now - self._last <= PAUSE
+    def refused(self, now: float) -> bool:
+        """Note a refusal. Whether refusals are being ignored."""
+        if now - self._last > PAUSE:
+            self._since = now
+        self._last = now
+        return now - self._since >= PATIENCE

@@ -113,7 +113,7 @@ class MemoryBroker(Broker):
         receipt(published)
 
     async def subscribe(self, room: RoomId, keep: Retention) -> None:
-        log = self._log(room)
+        log = self._rooms.get(room) or self._begin(room)
         log.subscribed = True
         self._idle.pop(room, None)
 
@@ -178,11 +178,13 @@ class MemoryBroker(Broker):
             self._listener.interrupted(room)
 
     def _log(self, room: RoomId) -> _Log:
-        log = self._rooms.get(room)
-        if log is None:
-            log = self._rooms[room] = _Log(self._new_timeline())
+        log = self._rooms.get(room) or self._begin(room)
         if not log.subscribed:
             self._touch(room, log)
+        return log
+
+    def _begin(self, room: RoomId) -> _Log:
+        log = self._rooms[room] = _Log(self._new_timeline())
         return log
 
     def _touch(self, room: RoomId, log: _Log) -> None:

@@ -31,13 +31,21 @@ class _FrameReader(StreamReader):
 
 
 class Frames(ServerProtocol):
-    """The sans-I/O protocol from the first frame on; the handshake is ours."""
+    """The sans-I/O protocol from the first frame on; the handshake is ours. `assembly` is the
+    message that is coming in."""
 
     reader: _FrameReader
+    assembly: "Assembly"
 
     def parse(self) -> Generator[None]:
         self.reader = _FrameReader()  # here, as the parser begins to read before __init__ is over
+        self.assembly = Assembly()
         return Protocol.parse(self)
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether the next byte begins a message, or a frame that belongs to none."""
+        return self.reader.between_frames and self.current_size is None
 
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
-from websockets.protocol import State
 
 from adapters.transport.compression import negotiate
 from adapters.transport.handshake import Headers, offered_subprotocols, refusal, switching
@@ -60,7 +59,7 @@ class AsgiProtocol(BoundedProtocol):
         self._accept = upgrade.accept
         if self._config.ws_per_message_deflate and (agreement := negotiate(upgrade.headers)):
             self._agreed, extension = agreement
-            self.conn.extensions = [extension]
+            self._extensions = (extension,)
         self.events.put_nowait({"type": "websocket.connect"})
         task = self.loop.create_task(self._run(self.scope(upgrade)))
         task.add_done_callback(self._state.tasks.discard)
@@ -133,7 +132,6 @@ class AsgiProtocol(BoundedProtocol):
         if self.transport.is_closing():
             return
         self.handshake_complete = True
-        self.conn.state = State.OPEN
         self._greeting = switching(self._accept, subprotocol, self._agreed)
         # With what is said right away, which is written in the next turn of the loop, or else in
         # the one after that: a system call less where many come at once.

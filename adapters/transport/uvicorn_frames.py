@@ -10,10 +10,12 @@ import logging
 from typing import Any
 
 from websockets.exceptions import InvalidState
+from websockets.extensions import Extension
 from websockets.frames import Opcode
+from websockets.protocol import OPEN
 
 from adapters.transport import lane
-from adapters.transport.fragments import Assembly, Frames, Unacceptable
+from adapters.transport.fragments import Frames, Unacceptable
 from application.disconnects import POLICY, RATE_LIMITED
 from application.ports.transport import Receive
 from domain.throttle import TokenBucket
@@ -66,15 +68,25 @@ class BoundedProtocol(asyncio.Protocol):
     _holding: asyncio.TimerHandle | None = None  # until when nothing is taken
     _leaving = False  # reads no more
     _gone = False  # writes no more
+    _frames: Frames | None = None
+    _extensions: tuple[Extension, ...] = ()
 
     def __init__(self, frame_limit: int) -> None:
         """`frame_limit`: bytes of a message over which the connection is closed."""
         self.loop = asyncio.get_running_loop()
-        self.conn = Frames(max_size=frame_limit, logger=_quiet)
         self.events: asyncio.Queue[Event] = asyncio.Queue()  # for the ASGI application
+        self._frame_limit = frame_limit
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
-        self._assembly = Assembly()
         self._written = 0  # bytes handed to the transport
+
+    @property
+    def conn(self) -> Frames:
+        """The sans-I/O protocol. Not made before it is needed: many connections need it at their
+        end only."""
+        if self._frames is None:
+            self._frames = Frames(state=OPEN, max_size=self._frame_limit, logger=_quiet)
+            self._frames.extensions = list(self._extensions)
+        return self._frames
 
     # What the peer sends
 
@@ -132,17 +144,20 @@ class BoundedProtocol(asyncio.Protocol):
         if frame.opcode is Opcode.CLOSE:
             self._leave(self._received_code())
         elif frame.opcode in (Opcode.PING, Opcode.PONG):
-            if self._controls.take(self.loop.time()):
-                self._fail(RATE_LIMITED.code, "too many pings or pongs")
+            self._count_control()
         elif not self.close_sent:
             try:
-                message = self._assembly.add(frame)
+                message = self.conn.assembly.add(frame)
             except Unacceptable as refused:
                 self._fail(refused.code, refused.reason)
             else:
                 self._expect_more(message is None)
                 if message is not None:
                     self._hand_over(message)
+
+    def _count_control(self) -> None:
+        if self._controls.take(self.loop.time()):
+            self._fail(RATE_LIMITED.code, "too many pings or pongs")
 
     def _hand_over(self, message: str | bytes) -> None:
         if self._receive is not None:
@@ -181,7 +196,7 @@ class BoundedProtocol(asyncio.Protocol):
         self._leaving = True
         self._release()
         self.close_sent = True
-        self._assembly.forget()
+        self.conn.assembly.forget()
         self._expect_more(False)
         self.loop.call_soon(self._hang_up, code)
 
@@ -209,7 +224,7 @@ class BoundedProtocol(asyncio.Protocol):
             self._over.set_result(code)
 
     def _received_code(self) -> int:
-        received = self.conn.close_rcvd
+        received = None if self._frames is None else self._frames.close_rcvd
         return _NOT_RECEIVED if received is None else received.code
 
     def close_frame(self, code: int, reason: str) -> bytes:

@@ -107,8 +107,9 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         return self._upgrades
 
     def on_headers_complete(self) -> None:
-        self._expect(BODY_DEADLINE)
         super().on_headers_complete()
+        if not self._upgrades:
+            self._expect(BODY_DEADLINE)
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
             self.scope["extensions"] = {STREAM: {"stream": StreamLane(self, cycle)}}

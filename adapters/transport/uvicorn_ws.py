@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from websockets.protocol import State
 from websockets.speedups import apply_mask
 
 from adapters.transport.lane import Lane
@@ -23,6 +22,7 @@ EXTENSION = "hubbub.lane"
 _SOCKETS_ARE_NO_FILES = os.name == "nt"  # their numbers may be those of files there
 _TEXT = 0x81  # FIN and opcode 1
 _MASKED = 0x80
+_PING, _PONG = b"\x89\x00", b"\x8a\x80"  # ours, and the answer to it but for its mask
 _NO_EVENTS: asyncio.Queue[Event] = asyncio.Queue()
 
 
@@ -46,10 +46,9 @@ class LaneProtocol(AsgiProtocol, Lane):
         return None if socket is None else int(socket.fileno())
 
     def send_ping(self) -> bool:
-        if self.conn.state is not State.OPEN or self.is_closing():
+        if self.close_sent or self.is_closing():
             return False
-        self.conn.send_ping(b"")
-        self.write(b"".join(self.conn.data_to_send()))
+        self.write(_PING)
         return True
 
     def heard(self) -> bool:
@@ -104,25 +103,31 @@ class LaneProtocol(AsgiProtocol, Lane):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if self._receive is not None and self.conn.reader.between_frames and not self._held:
-            taken = self._take_whole_texts(data, self._receive)
+        frames = self._frames
+        between_messages = frames is None or frames.between_messages
+        if between_messages and self._receive is not None and not self._held:
+            taken = self._take_whole_frames(data, self._receive)
             if taken == len(data):
                 return
             data = data[taken:]
         self._take(data)
 
-    def _take_whole_texts(self, data: bytes, receive: Receive) -> int:
-        """Hand over the unfragmented text frames that `data` begins with, in as far as they are
-        complete. Returns the bytes used; what follows is for the sans-I/O protocol."""
-        conn, start, end = self.conn, 0, len(data)
-        while end - start >= 6 and data[start] == _TEXT and conn.current_size is None:
+    def _take_whole_frames(self, data: bytes, receive: Receive) -> int:
+        """Take the unfragmented texts and the answers to pings that `data` begins with, in as far
+        as they are complete. Returns the bytes used; what follows is for the sans-I/O protocol."""
+        start, end = 0, len(data)
+        while end - start >= 6 and not self.close_sent and self._holding is None:
+            if data.startswith(_PONG, start):
+                self._count_control()
+                start += 6
+                continue
             length, size = data[start + 1] - _MASKED, 6
             if length == 126:
                 length, size = int.from_bytes(data[start + 2 : start + 4], "big"), 8
             stop = start + size + length
-            if length < 0 or length == 127 or stop > end or conn.state is not State.OPEN:
+            if data[start] != _TEXT or length < 0 or length == 127 or stop > end:
                 break
-            if conn.max_message_size is not None and length > conn.max_message_size:
+            if length > self._frame_limit:
                 break
             payload = apply_mask(data[start + size : stop], data[start + size - 4 : start + size])
             try:
@@ -131,8 +136,6 @@ class LaneProtocol(AsgiProtocol, Lane):
                 break
             receive(text)
             start = stop
-            if self._holding is not None:
-                break
         return start
 
     # The end

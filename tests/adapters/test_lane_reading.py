@@ -414,6 +414,40 @@ async def test_more_pings_than_allowed_end_it(lanes: LaneServers) -> None:
     await until(lambda: line.gone)
 
 
+@pytest.mark.parametrize("pong", [b"", b"?"], ids=["ours", "another"])
+async def test_more_pongs_than_allowed_end_it(lanes: LaneServers, pong: bytes) -> None:
+    server = await lanes()
+    wire, line = await server.open()
+    await wire.sent(text("hello"), *[masked(Opcode.PONG, pong)] * 10_000, text("too late"))
+    assert await wire.closed() == 4104
+    await until(lambda: line.gone)
+    assert line.received == ["hello"]
+
+
+async def test_who_answers_pings_is_heard_and_takes_no_parser(lanes: LaneServers) -> None:
+    server = await lanes()
+    wire, line = await server.open()
+    assert line.transport.ping()
+    assert await wire.frames() == [(Opcode.PING, b"")]
+    assert not line.transport.heard()
+    pong = masked(Opcode.PONG)
+    await wire.sent(pong, text("one"), pong, text("two"), pong)
+    await until(lambda: len(line.received) == 2)
+    assert line.received == ["one", "two"]
+    assert line.transport.heard()
+    assert line.protocol._frames is None
+
+
+async def test_a_pong_may_stand_between_fragments(lanes: LaneServers) -> None:
+    server = await lanes()
+    wire, line = await server.open()
+    rest = masked(Opcode.CONT, b"two")
+    await wire.sent(text("one", fin=False), masked(Opcode.PONG), rest, masked(Opcode.PONG))
+    await wire.sent(text("three"))
+    await until(lambda: len(line.received) == 2)
+    assert line.received == ["onetwo", "three"]
+
+
 async def test_pings_in_moderation_are_answered(lanes: LaneServers) -> None:
     server = await lanes()
     wire, _ = await server.open()

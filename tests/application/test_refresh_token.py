@@ -8,7 +8,14 @@ from adapters.tokens.authenticator import JwtAuthenticator
 from adapters.tokens.keys import hmac_key
 from application.disconnects import TOKEN_EXPIRED
 from application.refresh_token import RefreshToken
-from domain.errors import Forbidden, HubbubError, TokenExpired, TokenInvalid, TokenRevoked
+from domain.errors import (
+    Forbidden,
+    HubbubError,
+    NotGranted,
+    TokenExpired,
+    TokenInvalid,
+    TokenRevoked,
+)
 from domain.grants import Grants
 from domain.identifiers import RoomId, UserId
 from domain.orders import RevokeTokens
@@ -47,6 +54,17 @@ async def test_new_grants_count_at_once() -> None:
     ann = house.client("ann", grants=Grants({"chat": ["join"]}))
     await refresh(ann, token("ann", rooms={"news": ["join"]}))
     assert await ann.join("news") is not None
+
+
+async def test_who_may_not_speak_any_more_is_refused_in_a_room_it_stays_in() -> None:
+    house = House()
+    ann = await house.member("ann", "chat")
+    ann.say("granted")
+    await refresh(ann, token("ann", rooms={"chat": ["join"]}))
+    with pytest.raises(NotGranted):
+        ann.say("not granted")
+    await refresh(ann, token("ann", rooms={"chat": ["join", "publish"]}))
+    ann.say("granted again")
 
 
 async def test_rooms_that_are_not_granted_any_more_are_left_and_told() -> None:

@@ -102,7 +102,7 @@ STEPS: dict[str, Step] = {
     ),
     "whole-texts": Step(
         "the sans-I/O protocol takes every inbound frame apart",
-        lambda: patch.object(LaneProtocol, "_take_whole_texts", _no_whole_texts),
+        lambda: patch.object(LaneProtocol, "_take_whole_frames", _no_whole_texts),
     ),
     "shared-frames": Step(
         "a message is encoded for each member, not for each dialect",

@@ -86,71 +86,60 @@ def test_never_more_than_the_burst_and_the_rate(
         assert taken <= burst + (now - start) * rate + 0.1
 
 
-def refused_always() -> Throttle:
-    """A throttle that refuses everything from now on."""
-    throttle = Throttle(TokenBucket(rate=1e-6, burst=1))
-    assert throttle.take(0.0) == 0.0
-    return throttle
-
-
-def refuse(throttle: Throttle, start: float, end: float, every: float) -> float:
-    """Be refused from start to end; returns the time of the last refusal."""
+def refuse(throttle: Throttle, start: float, end: float, every: float) -> bool:
+    """Be refused from start to end; returns what the last refusal says."""
+    ignored = False
     for step in range(round((end - start) / every) + 1):
-        now = start + step * every
-        assert throttle.take(now) > 0
-    return now
+        ignored = throttle.refused(start + step * every)
+    return ignored
 
 
-def test_a_throttle_refuses_as_its_bucket_does() -> None:
-    throttle = Throttle(TokenBucket(rate=4, burst=2))
+def test_a_throttle_refuses_as_a_bucket_does() -> None:
+    throttle = Throttle(rate=4, burst=2)
     assert [throttle.take(1.0) for _ in range(3)] == pytest.approx([0.0, 0.0, 0.25])
 
 
 def test_refusals_without_a_pause_for_long_are_ignored_ones() -> None:
-    throttle = refused_always()
-    now = refuse(throttle, 1.0, 1.0 + PATIENCE - 0.5, every=0.5)
-    assert not throttle.ignored(now)
-    now = refuse(throttle, 1.0 + PATIENCE, 1.0 + PATIENCE, every=0.5)
-    assert throttle.ignored(now)
+    throttle = Throttle(rate=1, burst=1)
+    assert not refuse(throttle, 1.0, 1.0 + PATIENCE - 0.5, every=0.5)
+    assert throttle.refused(1.0 + PATIENCE)
 
 
 def test_the_longest_gap_that_is_no_pause() -> None:
-    throttle = refused_always()
-    assert throttle.ignored(refuse(throttle, 1.0, 1.0 + PATIENCE, every=PAUSE))
+    assert refuse(Throttle(rate=1, burst=1), 1.0, 1.0 + PATIENCE, every=PAUSE)
 
 
 def test_a_pause_ends_the_streak() -> None:
-    throttle = refused_always()
-    now = refuse(throttle, 1.0, 10.0, every=0.5)
-    now = refuse(throttle, now + 1.5, now + 1.5 + 9.5, every=0.5)
-    assert not throttle.ignored(now)
+    throttle = Throttle(rate=1, burst=1)
+    refuse(throttle, 1.0, 10.0, every=0.5)
+    assert not refuse(throttle, 11.5, 11.5 + 9.5, every=0.5)
 
 
 def test_one_refusal_now_and_then_is_never_ignoring() -> None:
-    throttle = refused_always()
-    assert not throttle.ignored(refuse(throttle, 1.0, 1000.0, every=1.5))
+    assert not refuse(Throttle(rate=1, burst=1), 1.0, 1000.0, every=1.5)
 
 
 def test_a_streak_is_over_when_nothing_more_comes() -> None:
-    throttle = refused_always()
-    now = refuse(throttle, 1.0, 20.0, every=0.5)
-    assert throttle.ignored(now + PAUSE)
-    assert not throttle.ignored(now + PAUSE + 0.5)
+    throttle = Throttle(rate=1, burst=1)
+    assert refuse(throttle, 1.0, 20.0, every=0.5)
+    assert throttle.refused(20.0 + PAUSE)
+    assert not throttle.refused(20.0 + PAUSE + PAUSE + 0.5)
 
 
 def test_what_gets_through_in_between_does_not_end_a_streak() -> None:
-    throttle = Throttle(TokenBucket(rate=10, burst=10))
+    throttle = Throttle(rate=10, burst=10)
     through = 0
+    ignored = False
     for step in range(100 * 11):
         now = step / 100
-        through += throttle.take(now) == 0.0
+        if throttle.take(now):
+            ignored = throttle.refused(now)
+        else:
+            through += 1
     assert through == pytest.approx(10 + 110, abs=1)
-    assert throttle.ignored(now)
+    assert ignored
 
 
-def test_nobody_refused_has_ignored_anything() -> None:
-    throttle = Throttle(TokenBucket(rate=0, burst=0))
-    for now in range(100):
-        assert throttle.take(float(now)) == 0.0
-    assert not throttle.ignored(100.0)
-    assert not Throttle(TokenBucket(rate=1, burst=1)).ignored(0.0)
+def test_a_throttle_that_is_off_refuses_nobody() -> None:
+    throttle = Throttle(rate=0, burst=0)
+    assert not any(throttle.take(float(now)) for now in range(100))
