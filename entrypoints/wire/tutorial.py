@@ -26,22 +26,26 @@ _text = Decoder(_Text)
 _TEXT_STRING = b'{"text":"'
 
 
+def _message(message: Message, content: bytes, skipped: int) -> bytes:
+    place = b'"seq":%d' % message.seq if message.seq else b'"ephemeral":true'
+    behind = b',"skipped":%d' % skipped if skipped else b""
+    return b'{"type":"message","from":%b,%b,%b,"ts":%b%b}' % (
+        sender(message.sender),
+        content,
+        place,
+        timestamp(message.ts),
+        behind,
+    )
+
+
 def _anything(message: Message, skipped: int = 0) -> bytes:
     """A message as JSON, its data as it is."""
-    return b'{"type":"message","from":%b,"data":%b%b' % (
-        sender(message.sender),
-        message.data,
-        _ending(message, skipped),
-    )
+    return _message(message, b'"data":%b' % message.data, skipped)
 
 
 def _texting(message: Message, skipped: int = 0) -> bytes:
     """A message as JSON: `{"text": T}` as its text, anything else as its text and its data."""
-    return b'{"type":"message","from":%b,%b%b' % (
-        sender(message.sender),
-        _text_fields(message.data),
-        _ending(message, skipped),
-    )
+    return _message(message, _text_fields(message.data), skipped)
 
 
 def _text_fields(data: bytes) -> bytes:
@@ -56,12 +60,6 @@ def _text_fields(data: bytes) -> bytes:
     if data == b'{"text":%b}' % text:
         return data[1:-1]
     return b'"text":%b,"data":%b' % (text, data)
-
-
-def _ending(message: Message, skipped: int) -> bytes:
-    place = b',"seq":%d' % message.seq if message.seq else b',"ephemeral":true'
-    behind = b',"skipped":%d' % skipped if skipped else b""
-    return b'%b,"ts":%b%b}' % (place, timestamp(message.ts), behind)
 
 
 class Silent(Dialect):
