@@ -98,13 +98,10 @@ class SafeFormatter(logging.Formatter):
         }
 
     def trace(self, record: logging.LogRecord) -> list[str]:
-        """The lines of the traceback and the stack, none if there are none."""
-        parts = []
-        if record.exc_info:
-            parts.append(self.formatException(record.exc_info))
-        if record.stack_info:
-            parts.append(self.formatStack(record.stack_info))
-        return [visible(line) for part in parts for line in redact(part).split("\n")]
+        """The lines of the traceback, none if there is none."""
+        if not record.exc_info:
+            return []
+        return [visible(line) for line in redact(self.formatException(record.exc_info)).split("\n")]
 
 
 class ConsoleFormatter(SafeFormatter):

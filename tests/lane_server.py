@@ -159,7 +159,7 @@ class LaneServer:
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await self.let_answer.wait()
-            await _answer(scope, receive, send)
+            await answer(scope, receive, send)
             return
         assert (await receive())["type"] == "websocket.connect"
         await self.let_in.wait()
@@ -175,7 +175,7 @@ class LaneServer:
         line.code = await line.transport.run(line.take)
 
 
-async def _answer(scope: Any, receive: Any, send: Any) -> None:
+async def answer(scope: Any, receive: Any, send: Any) -> None:
     """HTTP: how many bytes of body came, after as many bytes as the path asks for. `/deaf` does
     not wait for a body."""
     size = 0

@@ -12,13 +12,15 @@ _SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
 )
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_OURS = (b"connection", b"content-length")  # headers of an answer
 _WHY_NOT = b"a WebSocket needs a GET without a body, Sec-WebSocket-Version 13 and one valid key"
 
 
 def refusal(status: int, headers: Headers, body: bytes) -> bytes:
     """The answer that lets the client not in. The connection ends with it."""
-    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-    lines += [b"%b: %b" % header for header in headers]
+    lines = [b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b""))]
+    lines += [b"%b: %b" % header for header in headers if header[0].lower() not in _OURS]
     lines += [b"Connection: close", b"Content-Length: %d" % len(body)]
     return b"\r\n".join([*lines, b"", body])
 

@@ -44,7 +44,7 @@ class AsgiProtocol(BoundedProtocol):
     _accept = b""
     _greeting = b""  # the answer to the upgrade, until it is written
     _agreed: bytes | None = None  # extensions
-    _refusal: tuple[int, Headers] | None = None  # which is still without its body
+    _refusal: tuple[int, Headers, bytes] | None = None  # as far as the application has said it
 
     def __init__(self, config: Config, server_state: ServerState, app_state: Event) -> None:
         super().__init__(config.ws_max_size)
@@ -94,32 +94,42 @@ class AsgiProtocol(BoundedProtocol):
             return
         except Exception:
             logger.exception("Exception in ASGI application")
-            if self.handshake_complete:
+            if self.handshake_complete and not self.close_sent:
                 self.write(self.close_frame(_FAILED, ""))
+                self._take_held()
+        else:
+            if not self.handshake_complete and not self.disconnected:
+                logger.error("the ASGI application has not answered a WebSocket")
         finally:
             if not self.handshake_complete and not self.disconnected:
                 self._refuse(500, [], b"Internal Server Error")
             if self.close_timer is None:
                 self.transport.close()
+                self._expect_the_end()
 
     # What the application hears and says
 
     async def receive(self) -> Event:
+        if self._over is not None:  # the rest is for the transport
+            return {"type": "websocket.disconnect", "code": await asyncio.shield(self._over)}
         event = await self.events.get()
         self._take_held()
         return event
 
     async def send(self, message: Event) -> None:
         """Raises PeerGone, and RuntimeError for what is not awaited here."""
-        if self.disconnected:
+        if self.disconnected or self.is_closing():
             raise PeerGone
         match message["type"]:
             case "websocket.accept" if not self.handshake_complete:
                 self._let_in(message.get("subprotocol"))
             case "websocket.http.response.start" if not self.handshake_complete:
-                self._refusal = message["status"], message["headers"]
+                self._refusal = message["status"], list(message.get("headers", ())), b""
             case "websocket.http.response.body" if self._refusal is not None:
-                self._refuse(*self._refusal, message["body"])
+                status, headers, body = self._refusal
+                self._refusal = status, headers, body + message.get("body", b"")
+                if not message.get("more_body", False):
+                    self._refuse(*self._refusal)
             case "websocket.close" if not self.handshake_complete:
                 self._refuse(403, [], b"")
             case "websocket.close":
@@ -129,8 +139,6 @@ class AsgiProtocol(BoundedProtocol):
                 raise RuntimeError(f"{kind} has no place here")
 
     def _let_in(self, subprotocol: str | None) -> None:
-        if self.transport.is_closing():
-            return
         self.handshake_complete = True
         self._greeting = switching(self._accept, subprotocol, self._agreed)
         # With what is said right away, which is written in the next turn of the loop, or else in
@@ -139,10 +147,12 @@ class AsgiProtocol(BoundedProtocol):
         self._take_held()
 
     def _refuse(self, status: int, headers: Headers, body: bytes) -> None:
+        answer = refusal(status, [*self._state.default_headers, *headers], body)
         self._refusal = None
         self.handshake_complete = self.close_sent = True
-        self.write(refusal(status, [*self._state.default_headers, *headers], body))
+        self.write(answer)
         self.transport.close()
+        self._expect_the_end()
 
     def _greet(self) -> None:
         if self._greeting:

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from adapters.transport import lane
 from adapters.transport.uvicorn_asgi import PeerGone
+from adapters.transport.uvicorn_ws import EXTENSION
 from tests.adapters.conftest import LaneServers
+from tests.lane_server import answer
 from tests.peer import until
 from tests.wire import close, request, text
 
@@ -21,6 +24,9 @@ class Application:
         self.failure: BaseException | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await answer(scope, receive, send)
+            return
         try:
             for step in self._script:
                 if step is None:
@@ -38,6 +44,7 @@ class Application:
 
 ACCEPT = {"type": "websocket.accept"}
 REFUSAL = {"type": "websocket.http.response.start", "status": 503, "headers": [(b"x-why", b"full")]}
+TERSE = {"type": "websocket.http.response.start", "status": 499}
 
 
 async def test_it_hears_what_comes_in_and_then_how_it_ended(lanes: LaneServers) -> None:
@@ -58,8 +65,9 @@ async def test_it_hears_what_comes_in_and_then_how_it_ended(lanes: LaneServers) 
 
 
 async def test_its_refusal_is_the_answer_to_the_upgrade(lanes: LaneServers) -> None:
-    body = {"type": "websocket.http.response.body", "body": b"come back later"}
-    application = Application(None, REFUSAL, body, None)
+    part = {"type": "websocket.http.response.body", "body": b"come back ", "more_body": True}
+    last = {"type": "websocket.http.response.body", "body": b"later"}
+    application = Application(None, REFUSAL, part, last, None)
     wire = await (await lanes(application=application)).wire()
     await wire.sent(request("/"))
     answer = await wire.rest()
@@ -70,6 +78,38 @@ async def test_its_refusal_is_the_answer_to_the_upgrade(lanes: LaneServers) -> N
     assert {b"x-why: full", b"Connection: close", b"Content-Length: 15"} <= set(lines)
     assert rest == b"come back later"
     assert application.heard[1:] == [{"type": "websocket.disconnect", "code": 1006}]
+
+
+async def test_its_refusal_may_be_terse(lanes: LaneServers) -> None:
+    application = Application(None, TERSE, {"type": "websocket.http.response.body"})
+    wire = await (await lanes(application=application)).wire()
+    await wire.sent(request("/"))
+    assert (await wire.rest()).startswith(b"HTTP/1.1 499 \r\n")
+
+
+async def test_its_refusal_has_one_length(lanes: LaneServers) -> None:
+    headers = [(b"content-length", b"4"), (b"connection", b"keep-alive")]
+    body = {"type": "websocket.http.response.body", "body": b"full"}
+    application = Application(None, {**REFUSAL, "headers": headers}, body)
+    wire = await (await lanes(application=application)).wire()
+    await wire.sent(request("/"))
+    lines = (await wire.rest()).lower().split(b"\r\n")
+    assert lines.count(b"content-length: 4") == 1
+    assert [line for line in lines if line.startswith(b"connection")] == [b"connection: close"]
+
+
+async def test_a_refusal_does_not_wait_for_ever_to_be_taken(
+    lanes: LaneServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "CLOSE_DEADLINE", 0.1)
+    application = Application(None, {"type": "websocket.close"})
+    server = await lanes(application=application)
+    wire = await server.wire(receive_buffer=4096)
+    await wire.sent(b"GET /8000000 HTTP/1.1\r\nHost: here\r\n\r\n")
+    await wire.head()  # and leave the rest
+    await wire.sent(request("/"))
+    await application.ended.wait()
+    await until(lambda: not server.connections())
 
 
 async def test_a_close_before_the_handshake_refuses_it(lanes: LaneServers) -> None:
@@ -101,16 +141,47 @@ async def test_a_bug_in_it_before_the_handshake_is_answered_with_500(
     assert "Exception in ASGI application" in caplog.text
 
 
+@pytest.mark.parametrize("early", [0, 3], ids=["silent", "talking"])
 async def test_a_bug_in_it_afterwards_ends_the_connection(
-    lanes: LaneServers, caplog: pytest.LogCaptureFixture
+    lanes: LaneServers, caplog: pytest.LogCaptureFixture, early: int
 ) -> None:
-    wire = await (await lanes(application=Application(None, ACCEPT, ValueError("a bug")))).wire()
-    await wire.sent(request("/"))
+    application = Application(None, ACCEPT, *[None][:early], ValueError("a bug"))
+    wire = await (await lanes(application=application)).wire()
+    await wire.sent(request("/"), *[text("early")] * early)
     assert (await wire.head()).startswith(b"HTTP/1.1 101 ")
     assert await wire.frames() == [(8, (1011).to_bytes(2, "big"))]
     await wire.sent(close(1011))
     assert await wire.rest() == b""
+    assert not wire.was_reset
     assert "Exception in ASGI application" in caplog.text
+
+
+async def test_who_does_not_answer_is_named(
+    lanes: LaneServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await (await lanes(application=Application(None))).wire()
+    await wire.sent(request("/"))
+    assert (await wire.rest()).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert "has not answered a WebSocket" in caplog.text
+
+
+@pytest.mark.parametrize("late", [ACCEPT, REFUSAL], ids=["accept", "refusal"])
+async def test_an_answer_after_the_stop_is_no_bug(
+    lanes: LaneServers, caplog: pytest.LogCaptureFixture, late: dict[str, Any]
+) -> None:
+    application = Application(None, late)
+    server = await lanes(application=application)
+    before = set(server.protocols())
+    wire = await server.wire()
+    await until(lambda: set(server.protocols()) > before)
+    (protocol,) = server.protocols()
+    protocol.data_received(request("/"))
+    for upgraded in server.protocols():  # before its application has had a turn
+        upgraded.shutdown()
+    assert (await wire.rest()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    await application.ended.wait()
+    assert isinstance(application.failure, PeerGone)
+    assert not caplog.text
 
 
 async def test_who_speaks_to_nobody_any_more_is_told_so_and_that_is_no_bug(
@@ -137,3 +208,19 @@ async def test_a_stop_in_the_handshake_says_that_nobody_is_served(lanes: LaneSer
     assert (await wire.rest()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     await application.ended.wait()
     assert application.heard[1:] == [{"type": "websocket.disconnect", "code": 1006}]
+
+
+async def test_it_hears_of_the_end_once_a_transport_has_taken_over(lanes: LaneServers) -> None:
+    heard: list[str | bytes] = []
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        scope["extensions"][EXTENSION]["lane"].divert(heard.append)
+        told.set_result(await receive())
+
+    wire = await (await lanes(application=application)).wire()
+    await wire.sent(request("/"), text("one"), close(4000))
+    assert await told == {"type": "websocket.disconnect", "code": 4000}
+    assert heard == ["one"]
