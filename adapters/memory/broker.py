@@ -78,7 +78,7 @@ class MemoryBroker(Broker):
         self._listener: BrokerListener | None = None
         # What is new is named by numbers behind what no other broker has: randomness for each would
         # be a system call.
-        self._prefix = secrets.token_urlsafe(12)
+        self._prefix = secrets.token_urlsafe(9)
         self._numbers = itertools.count(1)
 
     def attach(self, listener: BrokerListener) -> None:

@@ -11,19 +11,15 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
+from websockets.frames import CloseCode
 
 from adapters.transport.compression import negotiate
 from adapters.transport.handshake import Headers, offered_subprotocols, refusal, switching
 from adapters.transport.uvicorn_frames import BoundedProtocol, Event
 
 logger = logging.getLogger("uvicorn.error")
-
-_RESTARTS, _FAILED = 1012, 1011  # close codes
-
-
-class PeerGone(OSError):
-    """What an application hears that speaks to nobody any more."""
 
 
 class Upgrade(NamedTuple):
@@ -46,7 +42,9 @@ class AsgiProtocol(BoundedProtocol):
     _agreed: bytes | None = None  # extensions
     _refusal: tuple[int, Headers, bytes] | None = None  # as far as the application has said it
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: Event) -> None:
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
         super().__init__(config.ws_max_size)
         self._config = config
         self._state = server_state
@@ -90,12 +88,12 @@ class AsgiProtocol(BoundedProtocol):
         try:
             application: Any = self._config.loaded_app
             await application(scope, self.receive, self.send)
-        except PeerGone:
+        except ClientDisconnected:
             return
         except Exception:
             logger.exception("Exception in ASGI application")
             if self.handshake_complete and not self.close_sent:
-                self.write(self.close_frame(_FAILED, ""))
+                self.write(self.close_frame(CloseCode.INTERNAL_ERROR, ""))
                 self._take_held()
         else:
             if not self.handshake_complete and not self.disconnected:
@@ -104,8 +102,7 @@ class AsgiProtocol(BoundedProtocol):
             if not self.handshake_complete and not self.disconnected:
                 self._refuse(500, [], b"Internal Server Error")
             if self.close_timer is None:
-                self.transport.close()
-                self._expect_the_end()
+                self._close()
 
     # What the application hears and says
 
@@ -117,9 +114,9 @@ class AsgiProtocol(BoundedProtocol):
         return event
 
     async def send(self, message: Event) -> None:
-        """Raises PeerGone, and RuntimeError for what is not awaited here."""
+        """Raises ClientDisconnected, and RuntimeError for what is not awaited here."""
         if self.disconnected or self.is_closing():
-            raise PeerGone
+            raise ClientDisconnected
         match message["type"]:
             case "websocket.accept" if not self.handshake_complete:
                 self._let_in(message.get("subprotocol"))
@@ -151,8 +148,7 @@ class AsgiProtocol(BoundedProtocol):
         self._refusal = None
         self.handshake_complete = self.close_sent = True
         self.write(answer)
-        self.transport.close()
-        self._expect_the_end()
+        self._close()
 
     def _greet(self) -> None:
         if self._greeting:
@@ -170,9 +166,8 @@ class AsgiProtocol(BoundedProtocol):
         if not self.handshake_complete:
             self._refuse(503, [], b"")
         elif not self.close_sent:
-            self.write(self.close_frame(_RESTARTS, ""))
-        self.transport.close()
-        self._expect_the_end()
+            self.write(self.close_frame(CloseCode.SERVICE_RESTART, ""))
+        self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)

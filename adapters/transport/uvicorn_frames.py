@@ -27,7 +27,7 @@ READ_PAUSE = 64 * 1024  # bytes of unsent output over which nothing is read from
 PARSED_AT_ONCE = 4096  # bytes; a frame of 6 bytes costs 100 times as much once it is parsed
 
 Event = dict[str, Any]
-"""An event of ASGI."""
+"""An event of ASGI, or the scope."""
 
 _NOT_RECEIVED = 1006  # in place of a close code
 
@@ -210,6 +210,10 @@ class BoundedProtocol(asyncio.Protocol):
         else:
             self.transport.close()
         self._end(code)
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._expect_the_end()
 
     def _expect_the_end(self) -> None:
         # A transport that is closing waits for its buffer, however long the peer takes for it.

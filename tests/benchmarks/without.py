@@ -52,7 +52,7 @@ def _no_socket(self: LaneProtocol) -> None:
     """What `Lane.socket_fd` says where bytes may not be written to the socket directly."""
 
 
-def _no_whole_texts(self: LaneProtocol, data: bytes, receive: Receive) -> int:
+def _no_whole_frames(self: LaneProtocol, data: bytes, receive: Receive) -> int:
     return 0
 
 
@@ -102,7 +102,7 @@ STEPS: dict[str, Step] = {
     ),
     "whole-texts": Step(
         "the sans-I/O protocol takes every inbound frame apart",
-        lambda: patch.object(LaneProtocol, "_take_whole_frames", _no_whole_texts),
+        lambda: patch.object(LaneProtocol, "_take_whole_frames", _no_whole_frames),
     ),
     "shared-frames": Step(
         "a message is encoded for each member, not for each dialect",
